@@ -1,0 +1,123 @@
+"""The contracts between floors. A plug-in is a file that fits one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from ponder.core.types import (
+    Completion,
+    Example,
+    FloatArray,
+    Group,
+    Messages,
+    Metrics,
+    Problem,
+    Sampling,
+    StepVerdict,
+    Surrogate,
+    Trace,
+    Verdict,
+)
+
+
+@runtime_checkable
+class Verifier(Protocol):
+    """Decides whether a response answers a problem. Pure, and never raises on a response."""
+
+    def __call__(self, problem: Problem, response: str) -> Verdict:
+        """Judge the whole response text, thinking included."""
+        ...
+
+
+@runtime_checkable
+class StepVerifier(Protocol):
+    """Finds which step of a response first went wrong."""
+
+    def steps(self, problem: Problem, response: str) -> list[StepVerdict]:
+        """One verdict per step found in the thinking, in order."""
+        ...
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Problems and how to check them."""
+
+    splits: tuple[str, ...]
+    """Names that `problems` accepts."""
+
+    def problems(self, split: str, limit: int, seed: int) -> Iterable[Problem]:
+        """At most `limit` problems of a split, the same ones for the same seed."""
+        ...
+
+    @property
+    def verifier(self) -> Verifier:
+        """What filters traces, pays rewards and scores evaluations."""
+        ...
+
+
+class Reward(Protocol):
+    """A number for something besides correctness: format, language, length."""
+
+    def __call__(self, trace: Trace) -> float:
+        """The reward of one trace; higher is better."""
+        ...
+
+
+class Sampler(Protocol):
+    """Anything that completes prompts."""
+
+    name: str
+
+    def generate(
+        self, prompts: Sequence[Messages], samples: int, sampling: Sampling, watch: Watch | None = None
+    ) -> list[list[Completion]]:
+        """`samples` completions for every prompt, in the order of the prompts.
+
+        A completion is a function of (weights, prompt, sampling, its index among the samples): never of what else is
+        in the call.
+        """
+        ...
+
+
+Watch = Callable[[int, int], None]
+"""Told (completions finished, tokens generated) now and then while sampling."""
+
+
+class Reference(Protocol):
+    """Scores tokens under fixed weights."""
+
+    def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[FloatArray]:
+        """Per sequence (T,): log-probability of each token given those before it, nats; entry 0 is 0."""
+        ...
+
+
+class Objective(Protocol):
+    """Credit assignment: a group of traces becomes per-token streams."""
+
+    surrogate: Surrogate
+
+    def __call__(self, group: Group, reference: Reference | None = None) -> list[Example]:
+        """Examples for the traces that teach something, aligned with their tokens."""
+        ...
+
+
+class Trainer(Protocol):
+    """Weights that learn."""
+
+    def step(self, examples: Sequence[Example]) -> Metrics:
+        """One optimiser step."""
+        ...
+
+    def sampler(self) -> Sampler:
+        """A sampler over the current weights, always."""
+        ...
+
+
+class Exporter(Protocol):
+    """Turns a model folder into an artefact."""
+
+    def __call__(self, model: Path, out: Path) -> Path:
+        """Write the artefact and return its path."""
+        ...

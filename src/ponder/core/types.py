@@ -1,0 +1,236 @@
+"""The records that change hands: Problem -> Completion -> Trace -> Example.
+
+Whatever crosses a file or the wire is a frozen pydantic model that forbids unknown fields. What lives in a hot loop
+is a frozen, slotted dataclass over numpy arrays.
+
+Axis letters used in annotations and comments throughout the code base:
+    P  problems in a step        G  completions in a group (one problem)
+    B  sequences in a batch      T  tokens (of one sequence, or packed)      V  vocabulary
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+IntArray = npt.NDArray[np.int32]
+FloatArray = npt.NDArray[np.float32]
+
+
+class Record(BaseModel):
+    """Base of everything that is stored: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Message(Record):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+    reasoning_content: str | None = None
+    """What the assistant thought before it answered, without the tags."""
+
+
+Messages = Sequence[Message]
+
+
+class Problem(Record):
+    """A question with its gold answer."""
+
+    id: str
+    """Unique within its task and split, stable across runs."""
+    task: str
+    prompt: str | tuple[Message, ...]
+    """The user's turn, or a whole conversation that ends with one."""
+    answer: JsonValue = None
+    """Gold answer in whatever form the task's verifier reads; None is ungradable."""
+    meta: dict[str, JsonValue] = Field(default_factory=dict)
+    """`skill`, `steps` (difficulty, reasoning steps), `split`, `solution` (worked text) and what the task adds."""
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation to sample from."""
+        if isinstance(self.prompt, str):
+            return (Message(role="user", content=self.prompt),)
+        return self.prompt
+
+
+class Sampling(Record):
+    """How completions are drawn."""
+
+    temperature: float = Field(default=1.0, ge=0.0, le=100.0)
+    """0 is greedy."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    top_k: int = Field(default=0, ge=0)
+    """0 keeps the whole vocabulary."""
+    max_new_tokens: int = Field(default=512, ge=1)
+    """Tokens of thinking and answer together, end-of-turn included."""
+    max_thinking_tokens: int | None = Field(default=None, ge=0)
+    """When the thought is this long, `</think>` is forced and the model answers. None: unlimited."""
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    """Strings that end a completion; the string itself is kept out of the text."""
+
+
+class Usage(Record):
+    """Token counts of one completion."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    """All generated tokens up to and with the end-of-turn token."""
+    thinking_tokens: int = 0
+    """Generated tokens inside the thinking tags, tags included."""
+
+
+class Finish(StrEnum):
+    """Why a completion ended."""
+
+    STOP = "stop"
+    """The model ended its turn, or a stop string was met."""
+    LENGTH = "length"
+    """`max_new_tokens` ran out: truncated."""
+    ERROR = "error"
+
+
+class Completion(Record):
+    """What a sampler returned for one prompt.
+
+    Text keeps its `<think>` tags. Tokens are ours or None: a remote teacher has no tokens of ours.
+    """
+
+    text: str
+    finish: Finish = Finish.STOP
+    prompt_tokens: tuple[int, ...] | None = None
+    """Rendered prompt as token ids, generation prompt included."""
+    tokens: tuple[int, ...] | None = None
+    """Sampled ids, end-of-turn included when it was sampled."""
+    logprobs: tuple[float, ...] | None = None
+    """Log-probability (nats) of each sampled token under the distribution it was drawn from; 0.0 for forced tokens."""
+    forced: tuple[int, ...] = ()
+    """Positions in `tokens` that were forced (a thinking budget) rather than sampled: never trained by a policy loss."""
+    usage: Usage = Usage()
+    seconds: float = 0.0
+    policy_step: int = 0
+    """Optimiser steps the policy had taken when this was sampled."""
+
+
+class Outcome(StrEnum):
+    """What a verifier decided."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    UNKNOWN = "unknown"
+    """The verifier could not decide; in no rate, no mean and no reward."""
+
+
+class Verdict(Record):
+    """A verifier's decision about one response."""
+
+    outcome: Outcome
+    reward: float | None = None
+    """1.0, 0.0 or partial credit; None when UNKNOWN."""
+    answer: str | None = None
+    """The final answer that was read from the response."""
+    reason: str = ""
+    """Why, in a few words: `equal`, `no answer`, `truncated`, `hedged`, ..."""
+
+    @classmethod
+    def correct(cls, answer: str | None = None, reason: str = "equal") -> Verdict:
+        """The response is right."""
+        return cls(outcome=Outcome.CORRECT, reward=1.0, answer=answer, reason=reason)
+
+    @classmethod
+    def wrong(cls, answer: str | None = None, reason: str = "different") -> Verdict:
+        """The response is wrong, or gives no answer; the reason names which."""
+        return cls(outcome=Outcome.WRONG, reward=0.0, answer=answer, reason=reason)
+
+    @classmethod
+    def unknown(cls, reason: str, answer: str | None = None) -> Verdict:
+        """The verifier cannot decide."""
+        return cls(outcome=Outcome.UNKNOWN, answer=answer, reason=reason)
+
+
+class StepVerdict(Record):
+    """A step verifier's decision about one step of a response."""
+
+    index: int
+    """0-based position among the steps found in the thinking."""
+    text: str
+    outcome: Outcome
+    reason: str = ""
+
+
+class Trace(Record):
+    """One completion of one problem with its verdict: the unit that is stored, filtered, trained on and counted."""
+
+    problem: Problem
+    completion: Completion
+    verdict: Verdict
+    parts: dict[str, float] = Field(default_factory=dict)
+    """Every reward by name; `reward` is their weighted sum. Absent for UNKNOWN verdicts."""
+    sampler: str = ""
+    """Which model sampled it."""
+
+    @property
+    def reward(self) -> float | None:
+        """The number that reinforcement learning sees; None is excluded from every mean."""
+        return self.parts.get("reward", self.verdict.reward) if self.verdict.reward is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All traces of one problem. In training every completion carries `prompt_tokens` and `tokens`."""
+
+    problem: Problem
+    traces: tuple[Trace, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One sequence as the trainer sees it: per-token streams, all of length T and aligned with `tokens`.
+
+    `stream[t]` speaks about predicting `tokens[t]` from `tokens[:t]`; only the loss shifts. `pg_weight` says which
+    tokens are members of the policy loss and with what weight, `advantage` how much they are worth; they are never
+    merged, because a member with advantage zero still counts in the mean and in the KL term.
+    """
+
+    tokens: IntArray  # (T,)
+    prompt_length: int
+    """Leading tokens that are prompt: weightless, and shareable with other examples that begin the same way."""
+    ce_weight: FloatArray  # (T,) cross-entropy weight
+    pg_weight: FloatArray  # (T,) policy-loss membership
+    advantage: FloatArray  # (T,)
+    logprob: FloatArray  # (T,) under the policy that sampled, nats
+    pg_share: float = 0.0
+    """This example's part of the policy loss's denominator (1 for a per-sequence mean, its length for a token mean,
+    the constant maximum length for Dr. GRPO)."""
+    ref_logprob: FloatArray | None = None  # (T,) under the reference policy, nats
+
+    def __post_init__(self) -> None:
+        """Refuse streams that do not line up."""
+        length = len(self.tokens)
+        for name in ("ce_weight", "pg_weight", "advantage", "logprob"):
+            if len(getattr(self, name)) != length:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {length} tokens")
+
+
+class Surrogate(Record):
+    """The shape of the per-token policy loss that an objective asks the trainer for."""
+
+    clip_low: float = Field(default=0.2, ge=0.0)
+    """The ratio is clipped at 1 - clip_low where that lowers the objective."""
+    clip_high: float = Field(default=0.2, ge=0.0)
+    """The ratio is clipped at 1 + clip_high where that lowers the objective."""
+    kl_coef: float = Field(default=0.0, ge=0.0)
+    """Weight of the k3 estimate of KL(policy || reference), nats."""
+
+
+Metrics = dict[str, float]
+Json = dict[str, Any]

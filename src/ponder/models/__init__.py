@@ -1,0 +1,1 @@
+"""Floor 2: loading and saving models, tokenizers, and Ponder's attention function."""

@@ -1,0 +1,1 @@
+"""The shipped pocket models: tiny Qwen3-shaped weights with their cards."""

@@ -1,0 +1,1 @@
+"""Floor 6: one self-contained page from the numbers of a run."""

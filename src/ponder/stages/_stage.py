@@ -1,0 +1,61 @@
+"""What a stage is: an immutable record that can be called in a folder of its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ponder.core.types import Json, Record
+from ponder.runs.log import Log
+from ponder.runs.store import StageFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a stage would do, before it does it."""
+
+    rows: int
+    """Problems, traces or documents it goes through."""
+    tokens: int
+    """Tokens it samples or trains on."""
+    memory_bytes: int
+    """Peak memory."""
+    seconds: float
+    """Duration on this machine."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where a stage runs and how it finds what came before it."""
+
+    folder: StageFolder
+    """This stage's own folder; nothing is written outside it."""
+    seed: int
+    """The run's seed; derive from it, never carry a generator."""
+    log: Log
+    stage_path: Callable[[str], Path | None]
+    """Folder of an earlier stage of this run by name, or None when there is no such stage."""
+
+    def artefact(self, name: str, kind: str) -> str:
+        """`name` as the path of an earlier stage's artefact (`model`, `traces`), or unchanged when it is no stage."""
+        earlier = self.stage_path(name)
+        return name if earlier is None else str(earlier / kind)
+
+
+class Stage(Record, ABC):
+    """Base of the records in this folder."""
+
+    inputs: ClassVar[tuple[str, ...]] = ()
+    """Fields that may name an earlier stage (a string, a list of strings or the values of a mapping)."""
+
+    @abstractmethod
+    def __call__(self, context: Context) -> Json:
+        """Do the work, resuming what the folder already holds; the returned summary is written last by the runner."""
+
+    @abstractmethod
+    def estimate(self, context: Context) -> Estimate:
+        """What calling it would cost; reads inputs that exist and guesses the rest, and says so in `note`."""

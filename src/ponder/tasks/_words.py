@@ -1,0 +1,48 @@
+"""The words that procedural problems are told with: one bank to train on, one never seen in training.
+
+Banks are kept small on purpose. A pocket tokenizer then holds nearly every word as one token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class WordBank:
+    """Interchangeable words; every list of `HELD_OUT` is disjoint from that of `SEEN`."""
+
+    names: tuple[str, ...]
+    """First names of people."""
+    things: tuple[tuple[str, str], ...]
+    """Countable things, (singular, plural)."""
+    places: tuple[str, ...]
+    """Places with their article: `the kitchen`."""
+    traits: tuple[str, ...]
+    """Adjectives that a person or thing can have: `brave`."""
+    events: tuple[tuple[str, str], ...]
+    """Things that can happen or not, (happens, does not happen): `the lamp is on`, `the lamp is off`."""
+
+
+SEEN = WordBank(
+    names=("Anna", "Ben", "Carla", "David", "Emma", "Finn", "Grace", "Henry", "Ida", "Jack", "Kate", "Leo", "Mia",
+           "Noah", "Olga", "Paul", "Rosa", "Sam", "Tina", "Victor"),
+    things=(("apple", "apples"), ("book", "books"), ("coin", "coins"), ("pen", "pens"), ("stamp", "stamps"),
+            ("shell", "shells"), ("card", "cards"), ("marble", "marbles"), ("cup", "cups"), ("key", "keys")),
+    places=("the kitchen", "the garden", "the hall", "the attic", "the garage", "the office", "the library",
+            "the cellar", "the market", "the school", "the park", "the harbor"),
+    traits=("brave", "calm", "clever", "cheerful", "honest", "kind", "lucky", "patient", "polite", "proud", "quick",
+            "quiet", "shy", "strong", "tall", "tidy", "tired", "wise", "young", "happy", "hungry", "gentle"),
+    events=(),
+)
+
+HELD_OUT = WordBank(
+    names=("Aisha", "Boris", "Chloe", "Dmitri", "Elif", "Goran", "Hana", "Igor", "Jamal", "Keiko", "Luca", "Nadia"),
+    things=(("ticket", "tickets"), ("ribbon", "ribbons"), ("button", "buttons"), ("melon", "melons"),
+            ("candle", "candles"), ("basket", "baskets")),
+    places=("the tower", "the stable", "the museum", "the bakery", "the temple", "the station", "the castle",
+            "the theater", "the clinic", "the bridge"),
+    traits=("bold", "curious", "eager", "fierce", "graceful", "humble", "jolly", "loyal", "modest", "noble",
+            "silly", "witty", "stubborn", "sincere"),
+    events=(),
+)
