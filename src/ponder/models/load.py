@@ -1,0 +1,167 @@
+"""Loads and saves model folders: safetensors only, no code from the folder, Ponder's attention inside.
+
+A model is named by a shipped pocket model, a folder, or a Hugging Face hub id.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from ponder.core.chat import Chat
+from ponder.core.errors import ConfigurationError, ResourceError
+from ponder.models import attention
+from ponder.runs.store import atomic_folder
+
+POCKET = ("pocket-base", "pocket-teacher")
+HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is ready to sample and to train, with the chat format it was loaded with."""
+
+    model: PreTrainedModel
+    chat: Chat
+    path: Path
+
+
+def resolve_model(name: str) -> Path:
+    """Folder of a model by name.
+
+    Args:
+        name: `pocket-base`, `pocket-teacher`, a folder, or a hub id such as `org/name`.
+
+    Raises:
+        ConfigurationError: If the name is none of these.
+        ResourceError: If the hub cannot be reached and the model is not cached.
+    """
+    if name in POCKET:
+        return Path(str(files("ponder.pocket"))) / name
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not path.exists():
+        return _from_hub(name)
+    raise ConfigurationError(
+        f"there is no model {name!r}",
+        fix=f"name a model folder, a hub id (org/name), or one of {', '.join(POCKET)}",
+    )
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise ResourceError(
+            f"the model {name!r} is neither a folder nor in the cache, and the hub did not give it",
+            where=type(error).__name__,
+            fix="check the name and the network, or download the folder elsewhere and name its path",
+        ) from error
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder that would run code or unpickle, and say what is missing.
+
+    Raises:
+        ConfigurationError: If it is no model folder, or asks for code of its own.
+    """
+    config = path / "config.json"
+    try:
+        declared: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigurationError("not a model folder: config.json is missing", where=str(path)) from error
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ConfigurationError("config.json is not valid JSON", where=str(config)) from error
+    for key in ("auto_map", "_attn_implementation_internal"):
+        if key in declared:
+            raise ConfigurationError(
+                f"this model wants to run code of its own ({key}), which Ponder refuses",
+                where=str(config),
+                fix="convert it to an architecture that transformers knows",
+            )
+    if any(path.glob("*.safetensors")):
+        return
+    pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in path.glob(pattern))
+    if pickles:
+        raise ConfigurationError(
+            f"weights are only present as pickle ({pickles[0]}), which can run code when opened",
+            where=str(path),
+            fix="convert them on a machine you can lose: model.save_pretrained(folder, safe_serialization=True)",
+        )
+    raise ConfigurationError("no *.safetensors in the model folder", where=str(path))
+
+
+def load_tokenizer(path: Path) -> Any:
+    """The fast tokenizer of a folder, its template included."""
+    return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+
+
+def load_model(name: str, dtype: torch.dtype = torch.float32, device: str | None = None) -> LoadedModel:
+    """A causal LM with Ponder's attention function.
+
+    Args:
+        name: As for `resolve_model`.
+        dtype: Of the weights in memory.
+        device: `cpu`, `cuda`, ...; the accelerator when there is one by default.
+
+    Raises:
+        ConfigurationError: If the folder is unsafe, incomplete or of an unknown architecture.
+    """
+    path = resolve_model(name)
+    check_folder(path)
+    attention.register()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            attn_implementation=attention.NAME,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+        chat = Chat(load_tokenizer(path))
+    except (ValueError, OSError, KeyError) as error:
+        if isinstance(error, ConfigurationError):
+            raise
+        raise ConfigurationError(f"this model cannot be loaded: {error}", where=str(path)) from error
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return LoadedModel(model.to(device).eval(), chat, path)
+
+
+def save_model(model: PreTrainedModel, chat: Chat, path: Path, dtype: torch.dtype | None = None) -> None:
+    """Write a complete model folder atomically: weights, configuration, tokenizer and template.
+
+    Args:
+        model: What to save; it is not changed.
+        chat: Its chat format.
+        path: Folder to create or replace.
+        dtype: Of the stored weights; as in memory by default.
+    """
+    state = {name: tensor.detach().to("cpu", dtype or tensor.dtype) for name, tensor in model.state_dict().items()}
+    with atomic_folder(path) as folder:
+        model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+        chat.tokenizer.save_pretrained(folder)
+        if dtype is not None:
+            _declare_dtype(folder / "config.json", dtype)
+
+
+def _declare_dtype(config: Path, dtype: torch.dtype) -> None:
+    declared = json.loads(config.read_text(encoding="utf-8"))
+    declared["dtype"] = str(dtype).removeprefix("torch.")
+    config.write_text(json.dumps(declared, indent=2) + "\n", encoding="utf-8")
+
+
+def parameter_count(model: PreTrainedModel) -> int:
+    """Distinct parameters; tied weights count once."""
+    return sum({id(p): p.numel() for p in model.parameters()}.values())
