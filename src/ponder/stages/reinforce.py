@@ -1,0 +1,171 @@
+"""Reinforcement learning with verifiable rewards: the policy's own answers, paid by the task's verifier.
+
+Every step samples groups from the current weights, judges them with the verifier that also filters traces and scores
+evaluations, turns them into credit by an objective, and takes one optimiser step on the sampled tokens themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field, JsonValue, ValidationError
+
+from ponder.backends.local import model_parameters, reference_for, trainer_for
+from ponder.core.answers import split_thinking
+from ponder.core.errors import ConfigurationError, PonderError
+from ponder.core.plugins import load_plugin
+from ponder.core.protocols import Objective, Reward
+from ponder.core.seeds import derive_seed
+from ponder.core.types import Finish, Group, Json, Metrics, Outcome, Sampling
+from ponder.learn.fit import FitBatch, fit
+from ponder.learn.order import indices_at
+from ponder.learn.rollout import rollout
+from ponder.learn.train import Optimisation
+from ponder.models.load import load_model, parameter_count, save_model
+from ponder.stages._estimate import sampling_estimate, training_estimate
+from ponder.stages._stage import Context, Estimate, Stage
+from ponder.stages._tasks import TaskChoices, draw_problems, open_tasks, verifiers_of
+
+TYPICAL_TOKENS = 100
+"""Guess of a completion's length for `plan`."""
+
+
+class Reinforce(Stage):
+    """Improves a model on tasks whose answers can be checked."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("model",)
+
+    model: str
+    """The policy to start from."""
+    tasks: TaskChoices = ("skills",)
+    split: str = "train"
+    problems: int = Field(default=20_000, ge=1)
+    """Problems to draw from, over all tasks together; each is seen once before any is seen twice."""
+    objective: dict[str, JsonValue] = {"use": "dr_grpo"}
+    """An objective's name under `use`, and its settings."""
+    rewards: dict[str, float] = {"correct": 1.0}
+    """Weight of every reward by name; the policy is paid their sum."""
+    steps: int = Field(default=50, ge=1)
+    problems_per_step: int = Field(default=32, ge=1)
+    group_size: int = Field(default=8, ge=1)
+    temperature: float = Field(default=1.0, gt=0.0)
+    max_new_tokens: int = Field(default=512, ge=1)
+    max_thinking_tokens: int | None = Field(default=None, ge=0)
+    dead_steps: int = Field(default=20, ge=1)
+    """Stop with a reason after this many steps in a row in which no group had unequal rewards."""
+    optimisation: Optimisation = Optimisation(optimizer="adamw", lr=1e-4, warmup_steps=5, decay="constant")
+    checkpoint_every: int = Field(default=10, ge=1)
+
+    def __call__(self, context: Context) -> Json:
+        """Train, save `model/`, and report rewards of the first and last steps."""
+        loaded = load_model(context.artefact(self.model, "model"))
+        objective = self._objective()
+        trainer = trainer_for(loaded, self.optimisation, self.steps, objective.surrogate, self.temperature)
+        reference = reference_for(context.artefact(self.model, "model")) if objective.surrogate.kl_coef > 0 else None
+        tasks = open_tasks(self.tasks)
+        verifiers = verifiers_of(tasks)
+        problems = draw_problems(tasks, self.split, self.problems, derive_seed(context.seed, "problems"))
+        if not problems:
+            raise ConfigurationError("the tasks gave no problems", where=f"split {self.split}")
+        rewards = {name: (self._reward(name), weight) for name, weight in self.rewards.items()}
+        stillness = _Stillness(self.dead_steps)
+
+        def examples_at(step: int) -> FitBatch:
+            chosen = [problems[i] for i in indices_at(context.seed, len(problems), self.problems_per_step, step)]
+            sampling = self._sampling(context.seed, step)
+            groups = rollout(trainer.sampler(), chosen, verifiers, rewards, self.group_size, sampling)
+            stillness.observe(groups)
+            examples = [example for group in groups for example in objective(group, reference)]
+            return FitBatch(examples, rollout_metrics(groups))
+
+        summary = fit(
+            trainer,
+            examples_at,
+            steps=self.steps,
+            folder=context.folder,
+            log=context.log,
+            checkpoint_every=self.checkpoint_every,
+            key=f"{context.seed}:{self.model_dump_json()}",
+        )
+        save_model(loaded.model, loaded.chat, context.folder.path / "model")
+        return {**summary, "parameters": parameter_count(loaded.model), "template": loaded.chat.digest}
+
+    def estimate(self, context: Context) -> Estimate:
+        """Sampling plus training of every completion; lengths are guessed."""
+        rows = self.steps * self.problems_per_step * self.group_size
+        tokens = rows * min(self.max_new_tokens, TYPICAL_TOKENS)
+        parameters = model_parameters(context.artefact(self.model, "model"))
+        note = f"{TYPICAL_TOKENS} tokens a completion guessed"
+        sampled = sampling_estimate(rows, tokens, parameters, note)
+        trained = training_estimate(rows, tokens, parameters, note)
+        memory = max(sampled.memory_bytes, trained.memory_bytes)
+        return Estimate(rows, tokens, memory, sampled.seconds + trained.seconds, note)
+
+    def _objective(self) -> Objective:
+        config = dict(self.objective)
+        name = str(config.pop("use", ""))
+        try:
+            return load_plugin("objectives", name)(**config)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigurationError(
+                f"{first['msg']}: {'.'.join(map(str, first['loc']))}", where=f"objective {name}"
+            ) from error
+
+    def _reward(self, name: str) -> Reward:
+        plugin: Any = load_plugin("rewards", name)
+        return plugin() if isinstance(plugin, type) else plugin
+
+    def _sampling(self, seed: int, step: int) -> Sampling:
+        return Sampling(
+            temperature=self.temperature,
+            max_new_tokens=self.max_new_tokens,
+            max_thinking_tokens=self.max_thinking_tokens,
+            seed=derive_seed(seed, "rollout", step),
+        )
+
+
+class _Stillness:
+    """Notices that no group has anything to teach any more."""
+
+    def __init__(self, patience: int) -> None:
+        self._patience, self._still = patience, 0
+
+    def observe(self, groups: Sequence[Group]) -> None:
+        self._still = 0 if any(_has_spread(group) for group in groups) else self._still + 1
+        if self._still >= self._patience:
+            raise PonderError(
+                f"for {self._still} steps every group had equal rewards: there is nothing to learn from",
+                fix="choose easier or harder problems, a higher temperature or a larger group_size",
+            )
+
+
+def _has_spread(group: Group) -> bool:
+    rewards = {trace.reward for trace in group.traces if trace.reward is not None}
+    return len(rewards) > 1
+
+
+def rollout_metrics(groups: Sequence[Group]) -> Metrics:
+    """What a step's samples looked like, before any of them is filtered."""
+    traces = [trace for group in groups for trace in group.traces]
+    judged = [trace for trace in traces if trace.verdict.outcome is not Outcome.UNKNOWN]
+    rewards = [trace.reward for trace in judged if trace.reward is not None]
+    count = max(1, len(traces))
+    metrics = {
+        "reward": float(np.mean(rewards)) if rewards else 0.0,
+        "reward_std": float(np.std(rewards)) if rewards else 0.0,
+        "correct": sum(t.verdict.outcome is Outcome.CORRECT for t in judged) / max(1, len(judged)),
+        "unknown": 1 - len(judged) / count,
+        "truncated": sum(t.completion.finish is Finish.LENGTH for t in traces) / count,
+        "reasons": sum(bool(split_thinking(t.completion.text).thinking) for t in traces) / count,
+        "completion_tokens": float(np.mean([t.completion.usage.completion_tokens for t in traces])),
+        "still_groups": sum(not _has_spread(group) for group in groups) / max(1, len(groups)),
+    }
+    for name in sorted({name for trace in judged for name in trace.parts if name != "reward"}):
+        metrics[f"reward/{name}"] = float(np.mean([t.parts[name] for t in judged if name in t.parts]))
+    return metrics
+
+
+plugin: type[Stage] = Reinforce
