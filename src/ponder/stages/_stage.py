@@ -52,6 +52,9 @@ class Stage(Record, ABC):
     inputs: ClassVar[tuple[str, ...]] = ()
     """Fields that may name an earlier stage (a string, a list of strings or the values of a mapping)."""
 
+    seed: int | None = None
+    """Replaces the run's seed for this stage, so that one run can hold several seeds; the runner puts it in the context."""
+
     @abstractmethod
     def __call__(self, context: Context) -> Json:
         """Do the work, resuming what the folder already holds; the returned summary is written last by the runner."""
