@@ -1,0 +1,171 @@
+"""The trainer: one optimiser step from examples, on this machine's model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+from ponder.core.chat import Chat
+from ponder.core.errors import ConfigurationError, PonderError
+from ponder.core.plugins import load_plugin
+from ponder.core.protocols import Sampler
+from ponder.core.types import Example, Json, Metrics, Surrogate
+from ponder.learn.batch import Denominators, micro_batches, pack
+from ponder.learn.loss import LossSettings, Totals, backward
+from ponder.learn.optimiser import Optimisation, make_optimizers, trainable
+from ponder.models.head import check_head
+
+MAX_SKIPS_IN_A_ROW = 3
+COUNTERS = ("step_count", "skipped", "skipped_in_a_row")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerState:
+    """Everything a trainer carries from step to step."""
+
+    tensors: dict[str, Tensor]
+    """Weights and optimiser state by name, on the CPU."""
+    counters: Json
+
+
+class LocalTrainer:
+    """Trains a model in place; its sampler reads the same weights.
+
+    Args:
+        model: Loaded with Ponder's attention, float32.
+        chat: Its chat format, for the sampler.
+        optimisation: Optimiser settings.
+        total_steps: Where the learning-rate decay ends.
+        surrogate: Shape of the policy loss; the objective knows it.
+        temperature: Of the sampler; divides the trainer's logits too.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        chat: Chat,
+        *,
+        optimisation: Optimisation,
+        total_steps: int,
+        surrogate: Surrogate | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        """Refuse what cannot be trained, before any work."""
+        if not temperature > 0:
+            raise ConfigurationError("a policy sampled greedily (temperature 0) has no gradient", fix="sample at 1.0")
+        self.model, self.chat = model.eval(), chat  # eval: the policy that is trained is the one that is sampled
+        self.optimisation, self.total_steps = optimisation, total_steps
+        self.surrogate, self.temperature = surrogate or Surrogate(), temperature
+        self.step_count = self.skipped = self.skipped_in_a_row = 0
+        self._parameters = trainable(model)
+        self._optimizers = make_optimizers(model, optimisation)
+        check_head(model)
+
+    def step(self, examples: Sequence[Example]) -> Metrics:
+        """One optimiser step on all examples together.
+
+        Raises:
+            PonderError: If no token carries a weight, or three steps in a row had to be skipped.
+        """
+        batches = micro_batches(examples, self.optimisation.micro_batch_tokens)
+        if not batches:
+            raise PonderError(
+                f"none of the {len(examples)} examples of step {self.step_count} has a token to learn from",
+                fix="check that traces are complete and kept by the filter, and that groups differ in reward",
+            )
+        settings = LossSettings(Denominators.of(examples), self.surrogate, self.temperature)
+        totals = Totals()
+        tokens = 0
+        for rows in batches:
+            batch = pack(rows, self.model.device)
+            tokens += len(batch.tokens)
+            backward(self.model, batch, settings, totals)
+        return totals.metrics() | {"tokens": float(tokens)} | self._update(totals.loss)
+
+    def sampler(self) -> Sampler:
+        """A sampler over the weights as they are whenever it is called."""
+        engine = load_plugin("engines", "local")
+        return engine(self.model, self.chat, name="policy", policy_step=lambda: self.step_count)
+
+    def state(self) -> TrainerState:
+        """A copy of everything that the next step depends on."""
+        tensors = {f"model.{name}": p.detach().to("cpu", copy=True) for name, p in self._parameters.items()}
+        for name, slot, tensor in self._optimizer_slots():
+            tensors[f"optimizer.{slot}.{name}"] = tensor.detach().to("cpu", copy=True)
+        return TrainerState(tensors, {name: getattr(self, name) for name in COUNTERS})
+
+    def restore(self, state: TrainerState) -> None:
+        """Continue from `state()` of a trainer with the same model and settings.
+
+        Raises:
+            ConfigurationError: If the state is of another model or optimiser.
+        """
+        weights = {f"model.{name}": p for name, p in self._parameters.items()}
+        foreign = {n for n in state.tensors if n.startswith("model.")} ^ weights.keys()
+        foreign |= {n for n, p in weights.items() if n not in foreign and state.tensors[n].shape != p.shape}
+        if foreign:
+            raise ConfigurationError(
+                f"the checkpoint is of another model: {len(foreign)} weights do not fit", where=min(foreign)
+            )
+        with torch.no_grad():
+            for name, parameter in weights.items():
+                parameter.copy_(state.tensors[name])
+        for optimizer in self._optimizers:
+            optimizer.state.clear()
+        owner = {id(p): optimizer for optimizer in self._optimizers for p in _members(optimizer)}
+        for key, tensor in state.tensors.items():
+            kind, _, rest = key.partition(".")
+            if kind == "optimizer":
+                slot, _, name = rest.partition(".")
+                parameter = self._parameters[name]
+                # AdamW counts its steps in a scalar that stays on the CPU unless the kernel is fused on a device.
+                owner[id(parameter)].state[parameter][slot] = tensor.to(parameter.device, copy=True)
+        for name in COUNTERS:
+            setattr(self, name, int(state.counters[name]))
+
+    def _optimizer_slots(self) -> Iterator[tuple[str, str, Tensor]]:
+        """(parameter name, slot name, tensor) of everything the optimisers remember."""
+        for optimizer in self._optimizers:
+            for name, parameter in self._parameters.items():
+                for slot, tensor in optimizer.state.get(parameter, {}).items():
+                    yield name, slot, tensor
+
+    def _update(self, loss: float) -> Metrics:
+        """Clip, check and apply the gradient; a step that is not finite changes nothing but the counters."""
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), self.optimisation.max_grad_norm)
+        grad_norm = float(norm)
+        share = self.optimisation.lr_share(self.step_count, self.total_steps)
+        self.step_count += 1
+        if math.isfinite(grad_norm) and math.isfinite(loss):
+            self.skipped_in_a_row = 0
+            for optimizer in self._optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = group["peak_lr"] * share
+                optimizer.step()
+        else:
+            self.skipped += 1
+            self.skipped_in_a_row += 1
+        for parameter in self._parameters.values():
+            parameter.grad = None
+        if self.skipped_in_a_row == MAX_SKIPS_IN_A_ROW:
+            raise PonderError(
+                f"the loss or its gradient was not finite {MAX_SKIPS_IN_A_ROW} steps in a row",
+                where=f"step {self.step_count - 1}",
+                fix=f"lower lr (now {self.optimisation.lr:g}), or lengthen warmup_steps; the weights are still finite",
+            )
+        # A norm that is not finite has no place in a JSON journal; the counter tells of it.
+        return {
+            "grad_norm": grad_norm if math.isfinite(grad_norm) else -1.0,
+            "lr": self.optimisation.lr * share,
+            "skipped": float(self.skipped),
+        }
+
+
+def _members(optimizer: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

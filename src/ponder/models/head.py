@@ -1,0 +1,55 @@
+"""A causal LM in two halves, so that logits are made only where they are needed, a few rows at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ponder.core.errors import ConfigurationError
+from ponder.models.attention import Layout
+from ponder.models.packed import PackedLayout
+
+
+def hidden_states(model: PreTrainedModel, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+    """Last hidden states (T, width) of packed tokens (T,) at their positions (T,)."""
+    output = model.base_model(
+        input_ids=tokens[None], position_ids=positions[None], layout=layout, use_cache=False
+    )
+    return output.last_hidden_state[0]
+
+
+def logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """Logits (N, V) in float32 of hidden states (N, width), with the scaling and capping some families apply."""
+    config = model.config.get_text_config()
+    scores = model.get_output_embeddings()(hidden).float()
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite
+        scores = scores / divisor
+    if (factor := getattr(config, "logit_scale", None)) is not None:  # Cohere
+        scores = scores * factor
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma
+        scores = cap * torch.tanh(scores / cap)
+    return scores
+
+
+@torch.no_grad()
+def check_head(model: PreTrainedModel) -> None:
+    """Make sure that the two halves are the whole, on a few tokens.
+
+    Raises:
+        ConfigurationError: If this architecture keeps state that packing would mix, or makes its logits in a way
+            that is not known here.
+    """
+    tokens = torch.arange(6, device=model.device) % model.config.get_text_config().vocab_size
+    positions = torch.tensor([0, 1, 2, 3, 0, 1], device=model.device)
+    packed = logits(model, hidden_states(model, tokens, positions, PackedLayout([4, 2], model.device)))
+    for part in (slice(0, 4), slice(4, 6)):
+        layout = PackedLayout([part.stop - part.start], model.device)
+        whole = model(
+            input_ids=tokens[None, part], position_ids=positions[None, part], layout=layout, use_cache=False
+        )
+        if not torch.allclose(whole.logits[0].float(), packed[part], rtol=1e-2, atol=1e-3):
+            raise ConfigurationError(
+                f"{type(model).__name__} cannot be trained on packed sequences: its logits come out different",
+                fix="use a model whose layers are attention and feed-forward only",
+            )

@@ -1,0 +1,39 @@
+"""Supervised fine-tuning: imitate the completion, every token alike.
+
+Rejection sampling, cold starts and sequence distillation are this objective on traces that were filtered before.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ponder.core.protocols import Objective, Reference
+from ponder.core.types import Example, Group, Record, Surrogate
+
+
+class SFT(Record):
+    """Cross-entropy on completion tokens; the trainer's denominator makes it a mean over the step's tokens."""
+
+    @property
+    def surrogate(self) -> Surrogate:
+        """There is no policy loss."""
+        return Surrogate()
+
+    def __call__(self, group: Group, reference: Reference | None = None) -> list[Example]:
+        """One example per trace that carries tokens."""
+        return [
+            imitation(trace.completion.prompt_tokens or (), trace.completion.tokens)
+            for trace in group.traces
+            if trace.completion.tokens
+        ]
+
+
+def imitation(prompt: tuple[int, ...], completion: tuple[int, ...]) -> Example:
+    """An example whose completion tokens all carry a cross-entropy weight of 1."""
+    tokens = np.array([*prompt, *completion], dtype=np.int32)
+    weight = (np.arange(len(tokens)) >= len(prompt)).astype(np.float32)
+    zeros = np.zeros(len(tokens), dtype=np.float32)
+    return Example(tokens, len(prompt), weight, zeros, zeros, zeros)
+
+
+plugin: type[Objective] = SFT
