@@ -1,0 +1,318 @@
+"""Compares models on the same problems with the verifier that also filtered traces and paid rewards.
+
+Every model goes through the same chunks of the same problems, and a chunk's traces are journalled together: a
+run that was killed repeats at most one chunk of one model. What depends on the clock is kept in files of its
+own, so that the traces and `results.json` of a resumed run equal those of an uninterrupted one byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field
+
+from ponder.backends.local import model_parameters, open_sampler
+from ponder.core import answers as answer_rules
+from ponder.core.errors import ConfigurationError
+from ponder.core.protocols import Sampler, Task, Verifier, Watch
+from ponder.core.seeds import derive_seed
+from ponder.core.types import Completion, Json, Outcome, Problem, Sampling
+from ponder.learn.rollout import judge
+from ponder.measure.resources import (
+    Footprint,
+    Stopwatch,
+    footprint,
+    machine,
+    peak_memory_bytes,
+    reset_peak_memory,
+)
+from ponder.measure.scores import cost_rows, default_pairs, model_rows, pair_rows
+from ponder.measure.stored import latest_chunks, stored_answers, trace_row
+from ponder.models.load import resolve_model
+from ponder.runs.interrupt import raise_if_stopped
+from ponder.runs.log import Progress
+from ponder.runs.store import Journal, StageFolder
+from ponder.stages._estimate import sampling_estimate
+from ponder.stages._stage import Context, Estimate, Stage
+from ponder.stages._tasks import TaskChoices, open_tasks, verifiers_of
+
+CHUNK_COMPLETIONS = 256
+"""Completions that are sampled and journalled together: enough to fill a batch, little to lose in a kill."""
+TYPICAL_TOKENS = 120
+"""Guess of a completion's length for `plan`, capped by max_new_tokens."""
+
+
+def _as_labels(value: Any) -> Any:
+    """A list of names as a mapping: each is labelled by itself, a folder by its last telling part."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple):
+        return value
+    labels = [_label(str(name)) for name in names]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise ConfigurationError(
+            f"two models would be called {twice!r}",
+            where="models",
+            fix="write a mapping: {LABEL: MODEL, ...}",
+        )
+    return dict(zip(labels, names, strict=True))
+
+
+def _label(name: str) -> str:
+    parts = [part for part in Path(name).parts if part not in ("/", ".", "..")]
+    if not Path(name).is_dir() or not parts:
+        return name
+    return parts[-2] if parts[-1] == "model" and len(parts) > 1 else parts[-1]
+
+
+class Evaluate(Stage):
+    """Samples every model on the same problems, judges the answers and counts them with their uncertainty."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("models",)
+
+    models: Annotated[dict[str, str], BeforeValidator(_as_labels), Field(min_length=1)]
+    """Label of each model and its name or the earlier stage that made it; a list labels each by its name. The
+    first is what the others are compared with."""
+    tasks: TaskChoices = ("skills",)
+    splits: tuple[str, ...] = ("test",)
+    limit: int = Field(default=500, ge=1)
+    """Problems of every task and split."""
+    samples: int = Field(default=1, ge=1)
+    """Completions of every problem; more than one adds pass@k and maj@k."""
+    temperature: float | None = Field(default=None, ge=0.0)
+    """None: 0 (greedy) for one sample, 1 for several."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    top_k: int = Field(default=0, ge=0)
+    max_new_tokens: int = Field(default=512, ge=1)
+    max_thinking_tokens: int | None = Field(default=None, ge=0)
+    seed: int = 0
+    """Of the problems and of sampling; not the run's, so that different runs are measured on one set."""
+
+    def __call__(self, context: Context) -> Json:
+        """Write a journal of traces per model, `results.json` and `timing.json`."""
+        tasks = open_tasks(self.tasks)
+        problems = self._problems(tasks)
+        plan = self._plan(tasks, problems)
+        journals = {entry["label"]: context.folder.journal(entry["traces"]) for entry in plan["models"]}
+        timing = context.folder.journal("timing")
+        _start_over_when_changed(context.folder, plan, [*journals.values(), timing])
+        verifiers = verifiers_of(tasks)
+        total = len(problems) * self.samples * len(journals)
+        with context.log.progress("evaluate", total=total, unit="answers") as progress:
+            for number, (label, journal) in enumerate(journals.items()):
+                runner = _Runner(self, label, problems, verifiers, journal, timing)
+                name = context.artefact(self.models[label], "model")
+                runner.run(name, progress, number * len(problems) * self.samples)
+        return self._results(context.folder, plan, journals, timing)
+
+    def estimate(self, context: Context) -> Estimate:
+        """Rows are exact where tasks give as many problems as asked; lengths are guessed."""
+        rows = len(open_tasks(self.tasks)) * len(self.splits) * self.limit * self.samples
+        tokens = rows * min(self.max_new_tokens, TYPICAL_TOKENS)
+        note = f"{TYPICAL_TOKENS} tokens a completion guessed"
+        parts = [
+            sampling_estimate(rows, tokens, model_parameters(context.artefact(name, "model")), note)
+            for name in self.models.values()
+        ]
+        memory, seconds = max(part.memory_bytes for part in parts), sum(part.seconds for part in parts)
+        return Estimate(rows * len(parts), tokens * len(parts), memory, seconds, note)
+
+    @property
+    def sampling(self) -> Sampling:
+        """How every model is sampled."""
+        default = 0.0 if self.samples == 1 else 1.0
+        return Sampling(
+            temperature=default if self.temperature is None else self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            max_new_tokens=self.max_new_tokens,
+            max_thinking_tokens=self.max_thinking_tokens,
+            seed=derive_seed(self.seed, "evaluate"),
+        )
+
+    @property
+    def problems_per_chunk(self) -> int:
+        """Fixed by the configuration, so that a resumed run is cut where the first one was."""
+        return max(1, CHUNK_COMPLETIONS // self.samples)
+
+    def _problems(self, tasks: Mapping[str, Task]) -> list[Problem]:
+        """The problems of every task and split, each marked with its split."""
+        problems: list[Problem] = []
+        for name, task in tasks.items():
+            for split in self.splits:
+                if split not in task.splits:
+                    raise ConfigurationError(
+                        f"task {name!r} has no split {split!r}",
+                        where="splits",
+                        fix=f"it has: {', '.join(task.splits)}",
+                    )
+                for problem in task.problems(split, self.limit, self.seed):
+                    problems.append(problem.model_copy(update={"meta": {**problem.meta, "split": split}}))
+        keys = [(problem.task, problem.meta["split"], problem.id) for problem in problems]
+        if not problems or len(set(keys)) < len(keys):
+            raise ConfigurationError(
+                "two problems have one id" if problems else "the tasks gave no problems", where="tasks"
+            )
+        return problems
+
+    def _plan(self, tasks: Mapping[str, Task], problems: Sequence[Problem]) -> Json:
+        """What is measured and how; `id` changes with anything that could change a score."""
+        measured = {
+            "tasks": list(self.tasks),
+            "splits": list(self.splits),
+            "limit": self.limit,
+            "samples": self.samples,
+            "seed": self.seed,
+            "sampling": self.sampling.model_dump(mode="json"),
+            "problems": len(problems),
+            "problems_digest": _digest(problem.model_dump_json() for problem in problems),
+            "rules_digest": _digest(_sources(tasks)),
+        }
+        inside = [
+            steps for task in tasks.values() if isinstance(steps := getattr(task, "max_steps", None), int)
+        ]
+        models = [
+            {
+                "label": label,
+                "name": name,
+                "traces": f"traces-{index}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', label)[:60]}",
+            }
+            for index, (label, name) in enumerate(self.models.items(), 1)
+        ]
+        identity = _digest([repr(sorted(measured.items()))])
+        return {"id": identity, **measured, "inside_steps": min(inside, default=None), "models": models}
+
+    def _results(
+        self, folder: StageFolder, plan: Json, journals: Mapping[str, Journal], timing: Journal
+    ) -> Json:
+        """Count everything from the journals, never from memory, so that a report can count it again."""
+        answers = [answer for journal in journals.values() for answer in stored_answers(journal.rows())]
+        models, pairs = model_rows(answers), pair_rows(answers, default_pairs(list(self.models)))
+        folder.write_json("results", {"evaluation": plan["id"], "models": models, "pairs": pairs})
+        folder.write_json("timing", {"machine": machine(), "costs": cost_rows(latest_chunks(timing.rows()))})
+        for journal in (*journals.values(), timing):
+            journal.seal()
+        overall = [row for row in models if row["task"] is None and row["steps"] is None]
+        return {"evaluation": plan["id"], "problems": plan["problems"], "models": overall, "pairs": pairs}
+
+
+class _Runner:
+    """Takes one model through the chunks that are not in its journal yet."""
+
+    def __init__(
+        self,
+        stage: Evaluate,
+        label: str,
+        problems: Sequence[Problem],
+        verifiers: Mapping[str, Verifier],
+        journal: Journal,
+        timing: Journal,
+    ) -> None:
+        self.stage, self.label, self.problems, self.verifiers = stage, label, problems, verifiers
+        self.journal, self.timing = journal, timing
+
+    def run(self, name: str, progress: Progress, offset: int) -> None:
+        """Sample, judge and store; a model whose journal is complete is not even opened."""
+        samples, size = self.stage.samples, self.stage.problems_per_chunk
+        done = len(self.journal) // samples
+        if done < len(self.problems):
+            done = done // size * size
+        self.journal.truncate(done * samples)
+        progress.update(offset + done * samples, model=self.label)
+        if done == len(self.problems):
+            return
+        reset_peak_memory()
+        sampler, size_of_model = open_sampler(name), _footprint(name)
+        for start in range(done, len(self.problems), size):
+            raise_if_stopped()
+            chunk = self.problems[start : start + size]
+            with Stopwatch() as watch:
+                groups = sampler.generate(
+                    [problem.messages for problem in chunk],
+                    samples,
+                    self.stage.sampling,
+                    _watcher(progress, offset + start * samples, self.label),
+                )
+            self.timing.append(self._timing(start, groups, watch.seconds, sampler, size_of_model))
+            rows = [
+                row
+                for problem, group in zip(chunk, groups, strict=True)
+                for row in self._rows(problem, group)
+            ]
+            self.journal.append_all(rows)
+            right = sum(row["verdict"]["outcome"] == Outcome.CORRECT for row in rows) / len(rows)
+            progress.update(offset + start * samples + len(rows), correct=round(right, 3))
+
+    def _rows(self, problem: Problem, group: Sequence[Completion]) -> Iterator[Json]:
+        verifier = self.verifiers[problem.task]
+        for index, completion in enumerate(group):
+            trace = judge(problem, completion, verifier, {}).model_copy(update={"sampler": self.label})
+            yield trace_row(trace, index, verifier)
+
+    def _timing(
+        self,
+        start: int,
+        groups: Sequence[Sequence[Completion]],
+        seconds: float,
+        sampler: Sampler,
+        size: Footprint,
+    ) -> Json:
+        return {
+            "model": self.label,
+            "start": start,
+            "answers": sum(len(group) for group in groups),
+            "tokens": sum(c.usage.completion_tokens for group in groups for c in group),
+            "seconds": seconds,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "parameters": size.parameters,
+            "disk_bytes": size.disk_bytes,
+            "template": getattr(getattr(sampler, "chat", None), "digest", None),
+        }
+
+
+def _start_over_when_changed(folder: StageFolder, plan: Json, journals: Sequence[Journal]) -> None:
+    """Traces of another evaluation are never continued."""
+    if folder.read_json("evaluation") != plan:
+        for journal in journals:
+            journal.truncate(0)
+        folder.write_json("evaluation", plan)
+
+
+def _footprint(name: str) -> Footprint:
+    """Size of a local model; a scripted one weighs nothing."""
+    if name.startswith("scripted:"):
+        return Footprint(None, 0)
+    return footprint(resolve_model(name))
+
+
+def _sources(tasks: Mapping[str, Task]) -> Iterator[str]:
+    """The code that decides what is right: each task's verifier, and the rules that read an answer."""
+    modules = {inspect.getmodule(type(task.verifier)) for task in tasks.values()} | {answer_rules}
+    for module in sorted((m for m in modules if m is not None), key=lambda module: module.__name__):
+        yield module.__name__ + inspect.getsource(module)
+
+
+def _digest(texts: Iterable[str]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()
+
+
+def _watcher(progress: Progress, offset: int, label: str) -> Watch:
+    started = time.monotonic()
+
+    def watch(finished: int, tokens: int) -> None:
+        rate = round(tokens / max(1e-9, time.monotonic() - started))
+        progress.update(offset + finished, model=label, tokens_per_second=rate)
+
+    return watch
+
+
+plugin: type[Stage] = Evaluate
