@@ -143,16 +143,24 @@ def disk_errors(path: Path, needed_bytes: int = 0) -> Iterator[None]:
     """Turn what the operating system says about writing `path` into a `ResourceError`."""
     try:
         yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise _full_disk(path, needed_bytes) from error
+    except ResourceError:
+        raise  # an inner block named the path already
+    except Exception as error:
+        if (full := full_disk(error, path, needed_bytes)) is not None:
+            raise full from error
+        if not isinstance(error, OSError):
+            raise
         raise ResourceError(
             f"cannot write: {error.strerror or error}", where=str(path), fix=_fix(error)
         ) from error
-    except Exception as error:
-        if "os error 28" in str(error):  # native writers report a full disk in words of their own
-            raise _full_disk(path, needed_bytes) from error
-        raise
+
+
+def full_disk(error: Exception, path: Path, needed_bytes: int = 0) -> ResourceError | None:
+    """The error to raise instead when this one means that the disk is full, None when it does not."""
+    # Native writers report a full disk in words of their own.
+    if (isinstance(error, OSError) and error.errno in _FULL) or "os error 28" in str(error):
+        return _full_disk(path, needed_bytes)
+    return None
 
 
 def _full_disk(path: Path, needed_bytes: int) -> ResourceError:

@@ -123,6 +123,10 @@ class Run:
             raise ConfigurationError(f"the stage folder {name!r} leads out of the run", where=str(path))
         return self._stages.setdefault(name, StageFolder(path))
 
+    def events(self) -> Journal:
+        """The journal of what happened, over all starts of this run."""
+        return Journal(self.path / "events.jsonl")
+
     def close(self) -> None:
         """Give the run to the next process."""
         if self._lock is not None:
