@@ -1,0 +1,187 @@
+"""Which charts a run has, and what each of them shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ponder.core.types import Json
+from ponder.report import charts
+from ponder.report.charts import Mark, Series
+from ponder.report.curves import Curve
+from ponder.report.table import interval, percent, plain
+
+MAX_MODELS = 16
+MAX_GROUPS = 24
+MAX_STEPS = 64
+NAMES = {
+    "loss": "loss",
+    "reward": "mean reward",
+    "correct": "share correct while sampling",
+    "reasons": "share reasoning aloud",
+    "truncated": "share truncated",
+    "completion_tokens": "tokens per completion",
+    "entropy": "entropy (nats per token)",
+    "grad_norm": "gradient norm",
+    "lr": "learning rate",
+}
+
+
+def of_evaluation(
+    rows: Sequence[Json],
+    pairs: Sequence[Json],
+    costs: Sequence[Json],
+    colours: Mapping[str, int],
+    inside: int | None,
+) -> list[Json]:
+    """Charts of one evaluation as {title, note, svg}; one without data is left out."""
+    known = [row for row in rows if row["accuracy"] is not None and colours[row["model"]] < MAX_MODELS]
+    overall = [row for row in known if row["task"] is None and row["steps"] is None]
+    found = [_accuracy(split, part, colours) for split, part in _by("split", overall).items()]
+    skills = [row for row in known if row["task"] is not None and row["steps"] is None]
+    found += [_skills(split, part, colours) for split, part in _by("split", skills).items() if len(part) > 1]
+    steps = [row for row in known if row["task"] is None and row["steps"] is not None]
+    found += _steps(steps, colours, inside)
+    first = next(iter(_by("split", overall).values()), [])
+    found += _tradeoffs(first, {row["model"]: row for row in costs}, colours)
+    found += [_pairs(split, part) for split, part in _by("split", pairs).items()]
+    return [chart for chart in found if chart is not None]
+
+
+def of_training(stage: str, curves: Sequence[Curve]) -> list[Json]:
+    """A panel for each metric of a training stage."""
+    panels: list[Json] = []
+    for curve in curves:
+        name = NAMES.get(curve.metric, curve.metric)
+        note = f"{curve.left_out:,} values that are no finite number left out" if curve.left_out else ""
+        panels.append({"title": name, "note": note, "svg": charts.curve(f"{stage}: {name}", curve.points)})
+    return panels
+
+
+def _accuracy(split: str, rows: Sequence[Json], colours: Mapping[str, int]) -> Json:
+    title = f"Accuracy on {plain(split)}"
+    problems = max(row["n"] for row in rows)
+    note = f"Right answers with 95 % intervals, {problems:,} problems a model."
+    return {"title": title, "note": note, "svg": charts.bars(title, [_mark(row, colours) for row in rows])}
+
+
+def _skills(split: str, rows: Sequence[Json], colours: Mapping[str, int]) -> Json:
+    names = list(dict.fromkeys((row["task"], row["skill"]) for row in rows))[:MAX_GROUPS]
+    groups = [
+        (
+            plain(skill or task),
+            [_mark(row, colours) for row in rows if (row["task"], row["skill"]) == (task, skill)],
+        )
+        for task, skill in names
+    ]
+    title = f"By skill on {plain(split)}"
+    return {
+        "title": title,
+        "note": _legend_note(rows),
+        "legend": _legend(rows, colours),
+        "svg": charts.dots(title, groups),
+    }
+
+
+def _steps(rows: Sequence[Json], colours: Mapping[str, int], inside: int | None) -> list[Json]:
+    """Accuracy against the number of steps: the first split with `longer` behind it, then each other split."""
+    splits = _by("split", rows)
+    if not splits:
+        return []
+    first = next(iter(splits))
+    joined = {first: splits[first] + (splits.get("longer", []) if first != "longer" else [])}
+    joined |= {split: part for split, part in splits.items() if split not in (first, "longer")}
+    found: list[Json] = []
+    for split, part in joined.items():
+        if len({row["steps"] for row in part}) < 2:
+            continue
+        beyond = split == first and "longer" in splits and inside is not None
+        title = f"Accuracy by number of steps, {plain(split)}" + (" and longer" if beyond else "")
+        picture = charts.lines(
+            title, _series(part, colours), "reasoning steps that the problem needs", inside
+        )
+        found.append(
+            {"title": title, "note": _legend_note(part), "legend": _legend(part, colours), "svg": picture}
+        )
+    return found
+
+
+def _series(rows: Sequence[Json], colours: Mapping[str, int]) -> list[Series]:
+    series: list[Series] = []
+    for model, part in _by("model", rows).items():
+        by_steps = {
+            row["steps"]: row for row in reversed(part)
+        }  # a length in two splits: the first one's row stays
+        ordered = [by_steps[steps] for steps in sorted(by_steps)[:MAX_STEPS]]
+        series.append(Series(model, colours[model], [_mark(row, colours, row["steps"]) for row in ordered]))
+    return series
+
+
+def _tradeoffs(rows: Sequence[Json], costs: Mapping[str, Json], colours: Mapping[str, int]) -> list[Json]:
+    """Accuracy against parameters, time and tokens."""
+    axes = (
+        ("Accuracy against size", "parameters", "", lambda row, cost: cost.get("parameters")),
+        (
+            "Accuracy against time",
+            "seconds per answer, batched",
+            "s",
+            lambda row, cost: cost.get("seconds_per_answer"),
+        ),
+        ("Accuracy against tokens", "tokens per answer, thinking included", "", _tokens),
+    )
+    found: list[Json] = []
+    for title, x_label, unit, value in axes:
+        placed = [(row, x) for row in rows if (x := value(row, costs.get(row["model"], {}))) and x > 0]
+        if placed:
+            marks = [_mark(row, colours, x) for row, x in placed]
+            note = f"Split {plain(rows[0]['split'])}. Up and to the left is better."
+            found.append({"title": title, "note": note, "svg": charts.scatter(title, marks, x_label, unit)})
+    return found
+
+
+def _tokens(row: Json, cost: Json) -> float | None:
+    return None if row["answer_tokens"] is None else row["answer_tokens"] + row["thinking_tokens"]
+
+
+def _pairs(split: str, rows: Sequence[Json]) -> Json | None:
+    marks = [
+        Mark(
+            label=f"{plain(row['b'])} minus {plain(row['a'])}",
+            value=row["difference"],
+            low=row["low"],
+            high=row["high"],
+            hint=f"{row['wording']}; n {row['n']:,}, p = {row['p']:.3g}",
+        )
+        for row in rows[: 2 * MAX_MODELS]
+        if row["difference"] is not None
+    ]
+    if not marks:
+        return None
+    title = f"Differences on {plain(split)}, in points"
+    note = "Paired by problem, 95 % intervals. One that holds zero shows no difference."
+    return {"title": title, "note": note, "svg": charts.forest(title, marks)}
+
+
+def _mark(row: Json, colours: Mapping[str, int], x: float = 0.0) -> Mark:
+    steps = "" if row["steps"] is None else f", {row['steps']} steps"
+    hint = f"{plain(row['model'])}{steps}: {percent(row['accuracy'])} ({interval(row)}), n {row['n']:,}"
+    return Mark(plain(row["model"]), row["accuracy"], row["low"], row["high"], colours[row["model"]], hint, x)
+
+
+def _legend(rows: Sequence[Json], colours: Mapping[str, int]) -> list[tuple[str, int]]:
+    return [(model, colours[model] % charts.COLOURS) for model in _by("model", rows)]
+
+
+def _legend_note(rows: Sequence[Json]) -> str:
+    low, high = min(row["n"] for row in rows), max(row["n"] for row in rows)
+    return (
+        f"95 % intervals; {low:,} problems each."
+        if low == high
+        else f"95 % intervals; {low:,} to {high:,} problems each."
+    )
+
+
+def _by(name: str, rows: Sequence[Json]) -> dict[str, list[Json]]:
+    parts: dict[str, list[Json]] = {}
+    for row in rows:
+        parts.setdefault(row[name], []).append(row)
+    return parts

@@ -1,0 +1,141 @@
+"""The report: one HTML file that holds everything it shows and opens from disk.
+
+Whatever a model wrote is data. It reaches the page through the template's escaping, through the charts'
+escaping, or as JSON that the script writes as text; a content security policy allows the page's own script
+and style alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64encode
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from ponder.core.types import Json
+from ponder.report import figures, table
+from ponder.report.curves import training_curves
+from ponder.report.evaluations import Evaluation, find_evaluations, read_object, stage_folders
+from ponder.report.numbers import numbers_of
+from ponder.report.traces import browser_data, embedded
+from ponder.runs.store import write_atomic
+
+MAX_ROWS = 200
+"""Rows of one table on the page; `ponder report RUN --json` has them all."""
+MAX_PANELS = 60
+MAX_NOTE = 20_000
+"""Characters of one record in the section on how the run was made."""
+RECORDS = ("run.json", "manifest.json", "recipe.json", "environment.json")
+
+
+def write_report(run_folder: Path, out: Path | None = None) -> Path:
+    """Write the page.
+
+    Args:
+        run_folder: A run, finished or not.
+        out: The file; `report.html` in the run folder by default.
+
+    Raises:
+        ResourceError: If the folder is missing, damaged, or the file cannot be written.
+    """
+    path = out or run_folder / "report.html"
+    write_atomic(path, render(run_folder).encode("utf-8", "replace"))
+    return path
+
+
+def render(run_folder: Path) -> str:
+    """The page as text."""
+    evaluations = find_evaluations(run_folder)
+    numbers = numbers_of(run_folder, evaluations)
+    style, script = _asset("page.css"), _asset("page.js")
+    environment = Environment(autoescape=True, finalize=_printable, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "percent": table.percent,
+        "interval": table.interval,
+        "quantity": table.quantity,
+        "significant": table.significant,
+    }
+    return environment.from_string(_asset("page.html")).render(
+        run=numbers["run"],
+        style=Markup(style),
+        script=Markup(script),
+        policy=_policy(style, script),
+        sections=[_section(numbers, evaluation) for evaluation in numbers["evaluations"]],
+        training=_training(run_folder),
+        browser=Markup(embedded(_browser(evaluations))),
+        records=_records(run_folder, evaluations),
+        max_rows=MAX_ROWS,
+    )
+
+
+def _section(numbers: Json, evaluation: Json) -> Json:
+    """What the template shows of one evaluation: its tables, and the charts it has data for."""
+    stage = evaluation["stage"]
+    rows, pairs, costs = (
+        [row for row in numbers[name] if row["stage"] == stage] for name in ("models", "pairs", "costs")
+    )
+    overall = [row for row in rows if row["task"] is None and row["steps"] is None]
+    by_model = {row["model"]: row for row in costs}
+    splits = list(dict.fromkeys(row["split"] for row in overall))
+    colours = {label: index for index, label in enumerate(evaluation["models"])}
+    return {
+        "plan": evaluation,
+        "sampling": table.sampling(evaluation),
+        "splits": splits,
+        "colours": colours,
+        "lead": [row for row in overall if row["split"] == splits[0]] if splits else [],
+        "rows": [{**row, "cost": by_model.get(row["model"], {})} for row in overall],
+        "costs": costs,
+        "pairs": pairs,
+        "withheld": any(row["withheld"] for row in rows),
+        "charts": figures.of_evaluation(rows, pairs, costs, colours, evaluation["inside_steps"]),
+    }
+
+
+def _training(run_folder: Path) -> list[Json]:
+    return [
+        {"stage": stage, "panels": figures.of_training(stage, curves)}
+        for stage, curves in list(training_curves(run_folder).items())[:MAX_PANELS]
+    ]
+
+
+def _browser(evaluations: list[Evaluation]) -> Json:
+    return browser_data([(evaluation, evaluation.answers()) for evaluation in evaluations])
+
+
+def _records(run_folder: Path, evaluations: list[Evaluation]) -> list[Json]:
+    """How the run was made: its manifest, each stage's summary, and the machine that answered."""
+    found: list[tuple[str, Any]] = [(name, read_object(run_folder / name)) for name in RECORDS]
+    found += [
+        (f"{folder.name}: summary", read_object(folder / "summary.json"))
+        for folder in stage_folders(run_folder)
+    ]
+    found += [(f"{evaluation.stage}: machine", evaluation.machine()) for evaluation in evaluations]
+    shown = (
+        (name, json.dumps(value, indent=2, ensure_ascii=False)) for name, value in found if value is not None
+    )
+    return [{"name": name, "text": text[:MAX_NOTE]} for name, text in shown][:MAX_PANELS]
+
+
+def _asset(name: str) -> str:
+    return files("ponder.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Content security policy: nothing from anywhere, and inside only what was written here."""
+    hashes = (b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script))
+    style_hash, script_hash = (f"'sha256-{digest}'" for digest in hashes)
+    sources = f"style-src {style_hash}; script-src {script_hash}"
+    return f"default-src 'none'; {sources}; base-uri 'none'; form-action 'none'"
+
+
+def _printable(value: Any) -> Any:
+    """Control characters are not allowed in HTML; they are shown as the replacement character."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return "".join(c if c.isprintable() or c in "\n\t " else "\ufffd" for c in value)
+    return value

@@ -1,0 +1,159 @@
+"""The result table in plain text, for a terminal, a log or a README."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ponder.core.types import Json
+
+HEAD = (
+    "model",
+    "accuracy",
+    "95 % interval",
+    "n",
+    "truncated",
+    "unknown",
+    "reasons",
+    "tokens",
+    "s/answer",
+    "size",
+)
+MAX_LABEL = 40
+MAX_SKILLS = 24
+
+
+def table(numbers: Json) -> str:
+    """Aligned tables: every model per split, its differences, and the split's skills side by side."""
+    blocks = [_block(numbers, evaluation) for evaluation in numbers["evaluations"]]
+    return "\n\n".join(blocks) if blocks else "no evaluation in this run yet"
+
+
+def _block(numbers: Json, evaluation: Json) -> str:
+    stage = evaluation["stage"]
+    rows = [row for row in numbers["models"] if row["stage"] == stage]
+    costs = {row["model"]: row for row in numbers["costs"] if row["stage"] == stage}
+    parts: list[str] = []
+    for split in dict.fromkeys(row["split"] for row in rows):
+        here = [row for row in rows if row["split"] == split]
+        overall = [row for row in here if row["task"] is None and row["steps"] is None]
+        lines = [_cells(row, costs.get(row["model"], {})) for row in overall]
+        title = f"{stage}, split {plain(split)}: {sampling(evaluation)}"
+        parts.append("\n".join([title, *_align([HEAD, *lines])]))
+        pairs = [row for row in numbers["pairs"] if row["stage"] == stage and row["split"] == split]
+        parts += ["\n".join(_align([_pair_cells(row) for row in pairs]))] if pairs else []
+        parts += _skills(here)
+    notes = [] if evaluation["complete"] else ["(not finished: what is stored so far)"]
+    if any(row["withheld"] for row in rows):
+        notes.append("* more than 1 % of the answers could not be judged: do not rely on this figure")
+    return "\n\n".join(parts + notes)
+
+
+def sampling(evaluation: Json) -> str:
+    """How the answers were drawn, in a few words."""
+    drawn = evaluation["sampling"]
+    how = "greedy" if drawn["temperature"] == 0 else f"temperature {drawn['temperature']:g}"
+    many = f", {evaluation['samples']} samples" if evaluation["samples"] > 1 else ""
+    return f"{how}{many}, at most {drawn['max_new_tokens']} tokens, seed {evaluation['seed']}"
+
+
+def percent(value: float | None) -> str:
+    """A share for people.
+
+    Example:
+        >>> percent(0.1234), percent(None)
+        ('12.3 %', '-')
+    """
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def interval(row: Json, scale: str = "{:.1f}") -> str:
+    """The bounds of a row in points."""
+    if row["low"] is None:
+        return "-"
+    return f"{scale.format(100 * row['low'])} to {scale.format(100 * row['high'])}"
+
+
+def quantity(count: float | None, unit: str = "") -> str:
+    """A count with a prefix.
+
+    Example:
+        >>> quantity(4_210_000), quantity(950, "B"), quantity(None)
+        ('4.2 M', '950 B', '-')
+    """
+    if count is None:
+        return "-"
+    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.1f} {prefix}{unit}"
+    return f"{count:g} {unit}".strip()
+
+
+def significant(value: float | None) -> str:
+    """Three significant digits, never in powers of ten.
+
+    Example:
+        >>> significant(0.01234), significant(1234.5), significant(None)
+        ('0.0123', '1,234', '-')
+    """
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def plain(text: object) -> str:
+    """A name that cannot move the cursor or break a line, of bounded length."""
+    shown = "".join(character if character.isprintable() else "?" for character in str(text))
+    return shown if len(shown) <= MAX_LABEL else f"{shown[: MAX_LABEL - 1]}…"
+
+
+def _cells(row: Json, cost: Json) -> tuple[str, ...]:
+    tokens = None if row["answer_tokens"] is None else row["answer_tokens"] + row["thinking_tokens"]
+    return (
+        plain(row["model"]),
+        percent(row["accuracy"]) + (" *" if row["withheld"] else ""),
+        interval(row),
+        f"{row['n']:,}",
+        percent(row["truncated"]),
+        percent(row["unknown"]),
+        percent(row["reasons"]),
+        significant(tokens),
+        significant(cost.get("seconds_per_answer")),
+        quantity(cost.get("parameters")),
+    )
+
+
+def _pair_cells(row: Json) -> tuple[str, ...]:
+    name = f"{plain(row['b'])} - {plain(row['a'])}"
+    if row["difference"] is None:
+        return (name, "-", "", "", row["wording"])
+    p = "p < 0.001" if row["p"] < 0.001 else f"p = {row['p']:.3f}"
+    held = row["low"] <= 0 <= row["high"]
+    verdict = "no difference shown" if held else ""
+    return (name, f"{100 * row['difference']:+.1f} points", interval(row, "{:+.1f}"), p, verdict)
+
+
+def _skills(rows: Sequence[Json]) -> list[str]:
+    """Accuracy by skill, a column per model."""
+    rows = [row for row in rows if row["task"] is not None and row["steps"] is None]
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    names = list(dict.fromkeys((row["task"], row["skill"]) for row in rows))[:MAX_SKILLS]
+    if len(names) < 2:
+        return []
+    cells = {(row["task"], row["skill"], row["model"]): percent(row["accuracy"]) for row in rows}
+    lines = [
+        (plain(skill or task), *(cells.get((task, skill, model), "-") for model in models))
+        for task, skill in names
+    ]
+    return ["\n".join(_align([("by skill", *map(plain, models)), *lines]))]
+
+
+def _align(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Columns of equal width, the first to the left and the others to the right."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]

@@ -1,0 +1,30 @@
+"""Writes the run's report as one HTML file."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ponder.core.types import Json
+from ponder.report.page import write_report
+from ponder.stages._stage import Context, Estimate, Stage
+
+
+class Report(Stage):
+    """Shows what the run's evaluations found, how its training went, and the traces themselves."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("after",)
+
+    after: tuple[str, ...] = ("evaluate",)
+    """Stages whose results the page must show: when one of them changes, the page is written again."""
+
+    def __call__(self, context: Context) -> Json:
+        """Write `report.html` for the whole run into this stage's folder."""
+        page = write_report(context.folder.path.parent, context.folder.path / "report.html")
+        return {"page": page.name, "bytes": page.stat().st_size}
+
+    def estimate(self, context: Context) -> Estimate:
+        """Reading stored traces: seconds."""
+        return Estimate(rows=0, tokens=0, memory_bytes=300 * 1024**2, seconds=5.0, note="reads stored traces")
+
+
+plugin: type[Stage] = Report
