@@ -49,7 +49,12 @@ class Story(Record):
         return self.events[event][0 if happens else 1]
 
     def outcome(self) -> dict[int, bool]:
-        """Whether each event happens: Pearl 2009 (Causality), definition 3.2.1, submodel and action do(X = x)."""
+        """Whether each event happens.
+
+        Source:
+            Pearl 2009 (Causality, 2nd ed.), definition 7.1.2: in the submodel of do(X = x) the equation of X is
+            replaced by X = x, and all others stay.
+        """
         states = dict(self.given)
         for mechanism in self.mechanisms:
             states[mechanism.effect] = all(states[event] == needed for event, needed in mechanism.causes)

@@ -54,7 +54,12 @@ WORDING = Wording(
         "But what if somebody sees to it that {state} anyway?",
         "Imagine that {state} by hand, whatever the rest does.",
     ),
-    questions=("Which things happen?", "What happens?", "Name everything that happens.", "List all that happens."),
+    questions=(
+        "Which things happen?",
+        "What happens?",
+        "Name everything that happens.",
+        "List all that happens.",
+    ),
     what_if=(
         "Which things happen then?",
         "What happens then?",

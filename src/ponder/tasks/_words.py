@@ -21,7 +21,7 @@ class WordBank:
     traits: tuple[str, ...]
     """Adjectives that a person or thing can have: `brave`."""
     events: tuple[tuple[str, str], ...]
-    """Things that can happen or not, (happens, does not happen): `the bell rings`, `the bell stays silent`."""
+    """Things that can happen or not, (happens, does not): `the bell rings`, `the bell stays silent`."""
     goods: tuple[str, ...]
     """Things that can be owned and traded, without their article."""
 

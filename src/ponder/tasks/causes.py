@@ -1,8 +1,8 @@
 """Cause and effect: what happens in a small causal story, or would happen if somebody stepped in.
 
-A story is a structural causal model over events that happen or do not. An intervention is Pearl's do(): it fixes one
-event and cuts that event's own mechanism, so its causes stay as they were and its effects follow. The answer is the
-list of everything that happens; one reasoning step is one mechanism applied to the states known so far.
+A story is a structural causal model over events that happen or do not. An intervention is Pearl's do(): it
+fixes one event and cuts that event's own mechanism, so its causes stay as they were and its effects follow. The
+answer is the list of everything that happens; one reasoning step is one mechanism applied to the known states.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Causes(Skill):
 
 
 def worked_steps(story: Story) -> list[str]:
-    """An opening line with the states that are given, then one line per mechanism: known causes, so the effect."""
+    """An opening line with the given states, then a line per mechanism: its causes as they are, so its effect."""
     states = story.outcome()
     opening = f"Given: {' and '.join(map(story.text, story.given))}."
     if story.forced:
@@ -67,8 +67,8 @@ def worked_steps(story: Story) -> list[str]:
 class CausesVerifier:
     """Compares lists of events, and follows the mechanisms line by line.
 
-    What the problem gives or forces may be left out of the answer: a reader can take "what happens" either way. So can
-    events that do not happen, and saying truly that they do not is no error.
+    What the problem gives or forces may be left out of the answer: a reader can take "what happens" either
+    way. Saying truly that something does not happen is no error.
     """
 
     def __call__(self, problem: Problem, response: str) -> Verdict:
