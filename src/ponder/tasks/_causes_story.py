@@ -52,8 +52,8 @@ class Story(Record):
         """Whether each event happens.
 
         Source:
-            Pearl 2009 (Causality, 2nd ed.), definition 7.1.2: in the submodel of do(X = x) the equation of X is
-            replaced by X = x, and all others stay.
+            Pearl 2009 (Causality, 2nd ed.), definition 7.1.2: in the submodel of do(X = x) the equation of X
+            is replaced by X = x, and all others stay.
         """
         states = dict(self.given)
         for mechanism in self.mechanisms:

@@ -49,14 +49,14 @@ SEEN = WordBank(
         *_events("rises", "stays low", "flag", "kite", "bridge", "river"),
         *_events("wakes", "stays asleep", "dog", "cat", "baby", "guard"),
     ),
-    goods=("apple", "book", "coin", "pen", "stamp", "shell", "card", "marble", "cup", "key", "bell", "phone", "lamp",
-           "sign", "box", "fan", "wheel", "radio", "flag", "kite", "rope", "ring", "hat", "map", "ball", "doll",
-           "plate", "spoon"),
+    goods=("apple", "book", "coin", "pen", "stamp", "shell", "card", "marble", "cup", "key", "bell", "phone",
+           "lamp", "sign", "box", "fan", "wheel", "radio", "flag", "kite", "rope", "ring", "hat", "map", "ball",
+           "doll", "plate", "spoon"),
 )
 
 HELD_OUT = WordBank(
-    names=("Aisha", "Boris", "Chloe", "Dmitri", "Elif", "Goran", "Hana", "Igor", "Jamal", "Keiko", "Luca", "Nadia",
-           "Omar", "Priya", "Rafael", "Sofia", "Tariq", "Uma", "Wanda", "Yusuf"),
+    names=("Aisha", "Boris", "Chloe", "Dmitri", "Elif", "Goran", "Hana", "Igor", "Jamal", "Keiko", "Luca",
+           "Nadia", "Omar", "Priya", "Rafael", "Sofia", "Tariq", "Uma", "Wanda", "Yusuf"),
     things=(("ticket", "tickets"), ("ribbon", "ribbons"), ("button", "buttons"), ("melon", "melons"),
             ("candle", "candles"), ("basket", "baskets")),
     places=("the tower", "the stable", "the museum", "the bakery", "the temple", "the station", "the castle",
@@ -72,7 +72,7 @@ HELD_OUT = WordBank(
         *_events("rises", "stays low", "crane", "elevator", "balloon"),
         *_events("wakes", "stays asleep", "parrot", "rooster", "horse"),
     ),
-    goods=("ticket", "ribbon", "button", "melon", "candle", "basket", "torch", "lantern", "saw", "balloon", "curtain",
-           "mirror", "scarf", "vase", "glove", "brush", "comb", "purse", "flute", "carpet", "puzzle", "pillow",
-           "blanket", "statue", "necklace", "bottle", "helmet", "ladder"),
+    goods=("ticket", "ribbon", "button", "melon", "candle", "basket", "torch", "lantern", "saw", "balloon",
+           "curtain", "mirror", "scarf", "vase", "glove", "brush", "comb", "purse", "flute", "carpet", "puzzle",
+           "pillow", "blanket", "statue", "necklace", "bottle", "helmet", "ladder"),
 )

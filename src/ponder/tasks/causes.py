@@ -1,8 +1,8 @@
 """Cause and effect: what happens in a small causal story, or would happen if somebody stepped in.
 
 A story is a structural causal model over events that happen or do not. An intervention is Pearl's do(): it
-fixes one event and cuts that event's own mechanism, so its causes stay as they were and its effects follow. The
-answer is the list of everything that happens; one reasoning step is one mechanism applied to the known states.
+fixes one event and cuts that event's own mechanism, so its causes stay as they were and its effects follow.
+The answer is the list of all that happens; one reasoning step is one mechanism applied to the known states.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Causes(Skill):
 
 
 def worked_steps(story: Story) -> list[str]:
-    """An opening line with the given states, then a line per mechanism: its causes as they are, so its effect."""
+    """An opening line with the given states, then a line per mechanism: causes as they are, so the effect."""
     states = story.outcome()
     opening = f"Given: {' and '.join(map(story.text, story.given))}."
     if story.forced:

@@ -1,8 +1,8 @@
 """Plans: a sequence of trades that ends with the thing somebody wants.
 
 People offer things for other things, and what is handed over is gone, so a tempting trade can spoil the plan.
-Any plan that the world allows is right: the verifier makes the trades. The worked solution goes backwards from
-the goal, one offer a line with what it takes, needed or owned; the plan is those lines from last to first.
+Any plan that the world allows is right: the verifier makes the trades. The worked solution goes backwards
+from the goal, one offer a line with what it takes, needed or owned; the plan is those lines from last to first.
 """
 
 from __future__ import annotations
