@@ -50,8 +50,8 @@ SEEN = WordBank(
         *_events("wakes", "stays asleep", "dog", "cat", "baby", "guard"),
     ),
     goods=("apple", "book", "coin", "pen", "stamp", "shell", "card", "marble", "cup", "key", "bell", "phone",
-           "lamp", "sign", "box", "fan", "wheel", "radio", "flag", "kite", "rope", "ring", "hat", "map", "ball",
-           "doll", "plate", "spoon"),
+           "lamp", "sign", "box", "fan", "wheel", "radio", "flag", "kite", "rope", "ring", "hat", "map",
+           "ball", "doll", "plate", "spoon"),
 )
 
 HELD_OUT = WordBank(
@@ -73,6 +73,6 @@ HELD_OUT = WordBank(
         *_events("wakes", "stays asleep", "parrot", "rooster", "horse"),
     ),
     goods=("ticket", "ribbon", "button", "melon", "candle", "basket", "torch", "lantern", "saw", "balloon",
-           "curtain", "mirror", "scarf", "vase", "glove", "brush", "comb", "purse", "flute", "carpet", "puzzle",
-           "pillow", "blanket", "statue", "necklace", "bottle", "helmet", "ladder"),
+           "curtain", "mirror", "scarf", "vase", "glove", "brush", "comb", "purse", "flute", "carpet",
+           "puzzle", "pillow", "blanket", "statue", "necklace", "bottle", "helmet", "ladder"),
 )

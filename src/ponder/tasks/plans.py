@@ -2,7 +2,7 @@
 
 People offer things for other things, and what is handed over is gone, so a tempting trade can spoil the plan.
 Any plan that the world allows is right: the verifier makes the trades. The worked solution goes backwards
-from the goal, one offer a line with what it takes, needed or owned; the plan is those lines from last to first.
+from the goal, one offer a line with what it takes, needed or owned; read upwards, those lines are the plan.
 """
 
 from __future__ import annotations
