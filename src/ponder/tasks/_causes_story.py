@@ -87,7 +87,7 @@ RECENT_SHARE = 0.55
 """How often a cause is the event told last, which makes chains; otherwise the graph forks."""
 BOTH_SHARE = 0.2
 """How often an effect needs two causes."""
-MET_SHARE = 0.62
+MET_SHARE = 0.55
 """How often a single cause is in the state that its effect needs."""
 
 

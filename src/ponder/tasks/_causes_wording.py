@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
 from ponder.tasks._causes_story import Story
+from ponder.tasks._english import capital, joined
 from ponder.tasks._procedural import Style
 from ponder.tasks._words import SEEN
 
@@ -106,16 +106,11 @@ RENAMED = Wording(
 )
 
 
-def wording_for(style: Style) -> Wording:
-    """The templates that go with a bank of words."""
-    return WORDING if style.words is SEEN else RENAMED
-
-
 def tell(rng: Random, story: Story, style: Style) -> str:
     """The problem as text."""
-    wording = wording_for(style)
+    wording = WORDING if style.words is SEEN else RENAMED
     rules = [
-        sentence(
+        capital(
             rng.choice(wording.rules).format(
                 cause=" and ".join(map(story.text, rule.causes)), effect=story.text((rule.effect, True))
             )
@@ -126,17 +121,18 @@ def tell(rng: Random, story: Story, style: Style) -> str:
         rules.insert(rng.randint(0, len(rules)), _aside(rng, style, wording))
     page, joiner = rng.choice(wording.layouts)
     return page.format(
-        start=sentence(rng.choice(wording.starts).format(given=_joined(map(story.text, story.given)))),
+        start=capital(rng.choice(wording.starts).format(given=joined(map(story.text, story.given)))),
         rules=joiner.join(rules),
         closing=rng.choice(wording.closings),
-        question=_question(rng.choice, story, wording),
+        question=_question(rng, story, wording),
     )
 
 
-def _question(choice: Callable[[tuple[str, ...]], str], story: Story, wording: Wording) -> str:
+def _question(rng: Random, story: Story, wording: Wording) -> str:
     if story.forced is None:
-        return choice(wording.questions)
-    return f"{choice(wording.interventions).format(state=story.text(story.forced))} {choice(wording.what_if)}"
+        return rng.choice(wording.questions)
+    intervention = rng.choice(wording.interventions).format(state=story.text(story.forced))
+    return f"{intervention} {rng.choice(wording.what_if)}"
 
 
 def _aside(rng: Random, style: Style, wording: Wording) -> str:
@@ -144,13 +140,3 @@ def _aside(rng: Random, style: Style, wording: Wording) -> str:
     return rng.choice(wording.asides).format(
         name=name, other=other, trait=rng.choice(style.words.traits), place=rng.choice(style.words.places)
     )
-
-
-def _joined(parts: map[str]) -> str:
-    *head, last = parts
-    return f"{', '.join(head)} and {last}" if head else last
-
-
-def sentence(text: str) -> str:
-    """The text with its first letter as a capital."""
-    return text[0].upper() + text[1:]

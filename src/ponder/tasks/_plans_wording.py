@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
+from ponder.tasks._english import capital, indefinite, joined
 from ponder.tasks._plans_world import World
 from ponder.tasks._procedural import Style
 from ponder.tasks._words import SEEN
@@ -38,10 +38,10 @@ WORDING = Wording(
     offers=(
         "{person} gives {gives} for {takes}.",
         "For {takes} {person} gives {gives}.",
-        "{person} has {gives} and wants {takes} for it.",
-        "{person} offers {gives} in return for {takes}.",
+        "{person} has {gives} and wants {takes}.",
+        "{person} offers {gives} for {takes}.",
         "Bring {person} {takes} to get {gives}.",
-        "To get {gives} from {person}, hand over {takes}.",
+        "{person} wants {takes} for {gives}.",
     ),
     stocks=(
         "{hero} has {stock}.",
@@ -82,7 +82,7 @@ WORDING = Wording(
 
 RENAMED = Wording(
     offers=(
-        "Whoever brings {takes} to {person} gets {gives}.",
+        "{takes} can buy {gives} from {person}.",
         "{person} hands over {gives} for {takes}.",
         "Give {person} {takes} and get {gives}.",
     ),
@@ -106,8 +106,10 @@ def tell(rng: Random, world: World, style: Style) -> str:
     """The problem as text."""
     wording = WORDING if style.words is SEEN else RENAMED
     offers = [
-        rng.choice(wording.offers).format(
-            person=offer.person, gives=indefinite(offer.gives), takes=joined(map(indefinite, offer.takes))
+        capital(
+            rng.choice(wording.offers).format(
+                person=offer.person, gives=indefinite(offer.gives), takes=joined(map(indefinite, offer.takes))
+            )
         )
         for offer in world.offers
     ]
@@ -147,14 +149,3 @@ def _aside(rng: Random, world: World, style: Style, wording: Wording) -> str:
         trait=rng.choice(style.words.traits),
         place=rng.choice(style.words.places),
     )
-
-
-def indefinite(thing: str) -> str:
-    """A thing with its indefinite article."""
-    return f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}"
-
-
-def joined(parts: Iterable[str], link: str = " and ") -> str:
-    """Parts as English joins them: `a, b and c`."""
-    *head, last = parts
-    return f"{', '.join(head)}{link}{last}" if head else last

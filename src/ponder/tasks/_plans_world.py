@@ -149,7 +149,7 @@ def draw_world(rng: Random, steps: int, words: WordBank) -> World:
     twin = not started and steps <= 12 and rng.random() < TWIN_SHARE
     if twin:
         builder.twin()
-    for _ in range(min(max(2, 1 + steps // 2), 5, len(people))):
+    for _ in range(min(2 + steps // 6, len(people))):
         builder.temptation()
     return World(
         hero=hero,

@@ -18,7 +18,8 @@ from ponder.core.answers import split_thinking
 from ponder.core.protocols import Verifier
 from ponder.core.types import Outcome, Problem, StepVerdict, Verdict
 from ponder.tasks._causes_story import State, Story, draw_story
-from ponder.tasks._causes_wording import sentence, tell
+from ponder.tasks._causes_wording import tell
+from ponder.tasks._english import capital
 from ponder.tasks._listed import listed, phrase, read_list
 from ponder.tasks._procedural import Draft, Skill, Style
 
@@ -59,7 +60,7 @@ def worked_steps(story: Story) -> list[str]:
     lines = [opening]
     for rule in story.applied:
         causes = " and ".join(story.text((event, states[event])) for event, _ in rule.causes)
-        lines.append(sentence(f"{causes}, so {story.text((rule.effect, states[rule.effect]))}."))
+        lines.append(capital(f"{causes}, so {story.text((rule.effect, states[rule.effect]))}."))
     return lines
 
 

@@ -16,8 +16,9 @@ from typing import ClassVar
 from ponder.core.answers import split_thinking
 from ponder.core.protocols import Verifier
 from ponder.core.types import Outcome, Problem, StepVerdict, Verdict
+from ponder.tasks._english import capital, indefinite
 from ponder.tasks._listed import listed, phrase, read_list
-from ponder.tasks._plans_wording import indefinite, tell
+from ponder.tasks._plans_wording import tell
 from ponder.tasks._plans_world import Offer, World, draw_world
 from ponder.tasks._procedural import Draft, Skill, Style
 
@@ -59,8 +60,7 @@ def worked_steps(world: World) -> tuple[list[str], list[str]]:
     while needs:
         offer = givers[needs.pop()]
         parts = [f"{'have' if owned[thing] else 'need'} {indefinite(thing)}" for thing in offer.takes]
-        given = indefinite(offer.gives)
-        lines.append(f"{given[0].upper()}{given[1:]} from {offer.person}: {', '.join(parts)}.")
+        lines.append(f"{capital(indefinite(offer.gives))} from {offer.person}: {', '.join(parts)}.")
         needs += [thing for thing in offer.takes if not owned[thing]]
         plan.insert(0, offer.person)
     return lines, plan
