@@ -44,6 +44,11 @@ class Move:
     left: int | None = None
     """Left operand when it is not the count so far."""
 
+    @property
+    def scales(self) -> bool:
+        """Whether it multiplies or divides the count, so that its place among the others matters."""
+        return self.operator in "*/" and self.left is None
+
     def apply(self, count: int) -> int:
         """The result, with `count` things so far."""
         left = count if self.left is None else self.left

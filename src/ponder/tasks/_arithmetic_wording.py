@@ -31,8 +31,9 @@ SEEN_WORDING = Wording(
     gains=(("finds", "finds {c}"), ("buys", "buys {c}"), ("gets", "gets {c} from {o}"), ("wins", "wins {c}"),
            ("finds", "finds {c} in {l}"), ("buys", "buys {c} from {o}"), ("gets", "gets {c}"),
            ("wins", "wins {c} in a game")),
-    losses=(("loses", "loses {c}"), ("sells", "sells {c}"), ("gives", "gives {c} to {o}"), ("hands", "hands {c} to {o}"),
-            ("loses", "loses {c} in {l}"), ("sells", "sells {c} to {o}"), ("gives", "gives {c} away")),
+    losses=(("loses", "loses {c}"), ("sells", "sells {c}"), ("gives", "gives {c} to {o}"),
+            ("hands", "hands {c} to {o}"), ("loses", "loses {c} in {l}"), ("sells", "sells {c} to {o}"),
+            ("gives", "gives {c} away")),
     scales={
         "twice": ("makes a good trade and has twice as many {t}", "now has twice as many {t} as before",
                   "works hard and has twice as many {t}"),

@@ -1,4 +1,4 @@
-"""Relations that chains are made of, and how they are told: one wording to train on, one never seen in training."""
+"""Relations that chains are made of, and how they are told: one wording to train on, one kept unseen."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ RELATIONS = {
         bank="names",
         line="{a} passes to {b}",
         seen=Wording(
-            statements=("{a} passes notes to {b}.", "{a} gives every note to {b}.", "{a} hands notes on to {b}.",
-                        "Notes go from {a} to {b}.", "{b} gets notes from {a}."),
+            statements=("{a} passes notes to {b}.", "{a} gives every note to {b}.",
+                        "{a} hands notes on to {b}.", "Notes go from {a} to {b}.",
+                        "{b} gets notes from {a}."),
             counted=("A note starts with {a} and is passed on {n} time{s}. Who has it then?",
                      "{a} has a note. Who has it after it is passed on {n} time{s}?"),
             ended=("A note starts with {a} and is passed on until it stops. Who has it then?",
@@ -45,7 +46,7 @@ RELATIONS = {
             statements=("Any message that {a} receives is forwarded to {b}.", "{a} forwards messages to {b}.",
                         "Messages reach {b} through {a}."),
             counted=("Suppose {a} holds a message that is forwarded {n} time{s}. Name the holder.",),
-            ended=("Suppose {a} holds a message that is forwarded for as long as possible. Name the last holder.",),
+            ended=("Suppose {a} holds a message that is forwarded to the limit. Name the last holder.",),
         ),
     ),
     "queue": Relation(
@@ -54,8 +55,10 @@ RELATIONS = {
         seen=Wording(
             statements=("Behind {a} is {b}.", "{b} is right behind {a}.", "{a} is followed by {b}.",
                         "{a} is just ahead of {b}.", "Next after {a} comes {b}."),
-            counted=("Who is {n} place{s} behind {a}?", "Start at {a} and go back {n} place{s}. Who is there?"),
-            ended=("Who is last in the line that {a} is in?", "Start at {a} and go back to the end of the line. Who is there?"),
+            counted=("Who is {n} place{s} behind {a}?",
+                     "Start at {a} and go back {n} place{s}. Who is there?"),
+            ended=("Who is last in the line that {a} is in?",
+                   "Start at {a} and go back to the end of the line. Who is there?"),
         ),
         renamed=Wording(
             statements=("{b} was served directly after {a}.", "{a} was served directly before {b}.",
@@ -76,8 +79,8 @@ RELATIONS = {
                    "Start in {a} and follow the way to its end. Where are you then?"),
         ),
         renamed=Wording(
-            statements=("A traveler that leaves {a} arrives at {b}.", "The exit of {a} is the entrance of {b}.",
-                        "One enters {b} through {a}."),
+            statements=("A traveler that leaves {a} arrives at {b}.",
+                        "The exit of {a} is the entrance of {b}.", "One enters {b} through {a}."),
             counted=("A traveler who sets out at {a} passes {n} exit{s}. Name the place reached.",),
             ended=("A traveler who sets out at {a} walks until there is no exit. Name the place reached.",),
         ),

@@ -5,9 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import ClassVar
 
-from ponder.core.protocols import Task, Verifier
 from ponder.tasks._arithmetic_events import LARGEST_OPERAND, Event, draw_events, moves_of
-from ponder.tasks._arithmetic_verifier import CountVerifier
+from ponder.tasks._arithmetic_verifier import ArithmeticFacts, CountVerifier
 from ponder.tasks._arithmetic_wording import RENAMED_WORDING, SEEN_WORDING, Wording
 from ponder.tasks._procedural import Draft, Skill, Style
 from ponder.tasks._telling import capitalised, mix_in, tell
@@ -20,8 +19,8 @@ class Arithmetic(Skill):
     name: ClassVar[str] = "arithmetic"
 
     @property
-    def verifier(self) -> Verifier:
-        """Compares counts."""
+    def verifier(self) -> CountVerifier:
+        """Compares counts, and follows calculations."""
         return CountVerifier()
 
     def draw(self, rng: Random, steps: int, style: Style) -> Draft:
@@ -32,8 +31,8 @@ class Arithmetic(Skill):
         start = rng.randint(2, LARGEST_OPERAND)
         events = draw_events(rng, steps, start, wording)
         teller = _Teller(rng, wording, person, others, thing, spare, style.words.places)
+        facts = ArithmeticFacts(person=person, things=thing, start=start, events=tuple(events))
         lines, count = _solve(person, thing, start, events)
-        told = [[event.kind, event.verb, event.amount, event.groups] for event in events]
         return Draft(
             prompt=teller.story(start, events, style.distractors),
             answer=count,
@@ -41,7 +40,7 @@ class Arithmetic(Skill):
             final=f"The answer is {count}.",
             canonical=f"{person} {thing[1]} {start} "
             + " ".join(f"{event.kind}:{event.groups}x{event.amount}" for event in events),
-            extra={"facts": {"person": person, "things": [*thing], "start": start, "events": told}},
+            extra={"facts": facts.model_dump(mode="json")},
         )
 
 
@@ -121,4 +120,4 @@ class _Teller:
         )
 
 
-plugin: type[Task] = Arithmetic
+plugin: type[Skill] = Arithmetic

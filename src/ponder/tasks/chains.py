@@ -7,8 +7,7 @@ from itertools import pairwise
 from random import Random
 from typing import ClassVar
 
-from ponder.core.protocols import Task, Verifier
-from ponder.tasks._chains_verifier import ChainVerifier
+from ponder.tasks._chains_verifier import ChainFacts, ChainVerifier
 from ponder.tasks._chains_wording import RELATIONS, Relation, Wording
 from ponder.tasks._procedural import Draft, Skill, Style
 from ponder.tasks._telling import HELD_OUT_LAYOUTS, SEEN_LAYOUTS, capitalised, mix_in, tell
@@ -47,8 +46,8 @@ class Chains(Skill):
     name: ClassVar[str] = "chains"
 
     @property
-    def verifier(self) -> Verifier:
-        """Compares names."""
+    def verifier(self) -> ChainVerifier:
+        """Compares names, and follows links."""
         return ChainVerifier()
 
     def draw(self, rng: Random, steps: int, style: Style) -> Draft:
@@ -63,13 +62,14 @@ class Chains(Skill):
         links, walk = _lay_out(entities, shape, steps)
         rng.shuffle(links)
         count = steps if counted else None
+        facts = ChainFacts(relation=name, links=links, start=walk[0], count=count)
         return Draft(
             prompt=_prompt(rng, relation, links, walk[0], count, style),
             answer=walk[-1],
             steps=_solve(relation, walk, count),
             final=f"The answer is {walk[-1]}.",
             canonical=f"{name} {sorted(links)} {walk[0]} {count}",
-            extra={"facts": {"relation": name, "links": [[*link] for link in links], "start": walk[0], "count": count}},
+            extra={"facts": facts.model_dump(mode="json")},
         )
 
 
@@ -107,7 +107,7 @@ def _prompt(
     renamed = style.words is HELD_OUT
     wording: Wording = relation.renamed if renamed else relation.seen
     told = [rng.choice(wording.statements).format(a=a, b=b) for a, b in links]
-    extras = _distractions(rng, relation, sorted({entity for link in links for entity in link}), style.distractors)
+    extras = _distractions(rng, relation, links, style.distractors)
     if count is None:
         question = rng.choice(wording.ended).format(a=start)
     else:
@@ -116,9 +116,10 @@ def _prompt(
     return tell(rng, HELD_OUT_LAYOUTS if renamed else SEEN_LAYOUTS, sentences, capitalised(question))
 
 
-def _distractions(rng: Random, relation: Relation, entities: list[str], count: int) -> list[str]:
+def _distractions(rng: Random, relation: Relation, links: list[tuple[str, str]], count: int) -> list[str]:
     """Statements about the same entities that link none of them."""
     qualities = _QUALITIES[relation.bank]
+    entities = sorted({entity for link in links for entity in link})
     subjects = rng.sample(entities, min(count, len(entities)))
     return [rng.choice(_DISTRACTIONS).format(x=subject, y=rng.choice(qualities)) for subject in subjects]
 
@@ -131,4 +132,4 @@ def _solve(relation: Relation, walk: list[str], count: int | None) -> list[str]:
     return lines
 
 
-plugin: type[Task] = Chains
+plugin: type[Skill] = Chains
