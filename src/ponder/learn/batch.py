@@ -15,7 +15,7 @@ from ponder.models.packed import PackedLayout
 
 @dataclass(frozen=True, slots=True)
 class Denominators:
-    """What the loss terms of a whole step are divided by, so that cutting it into micro-batches changes nothing."""
+    """What the loss terms of a whole step are divided by, however it is cut into micro-batches."""
 
     cross_entropy: float
     """Sum of `ce_weight`."""
@@ -60,7 +60,9 @@ def micro_batches(examples: Sequence[Example], max_tokens: int) -> list[list[Exa
     """
     batches: list[list[Example]] = []
     room = 0
-    for length, _, example in sorted(((inputs_of(e), -i, e) for i, e in enumerate(examples)), reverse=True, key=_order):
+    for length, _, example in sorted(
+        ((inputs_of(e), -i, e) for i, e in enumerate(examples)), reverse=True, key=_order
+    ):
         if length == 0:
             break
         if length > room:

@@ -1,7 +1,7 @@
 """Checkpoints: safetensors with a manifest of checksums, complete or absent.
 
-A checkpoint is a folder `checkpoints/00000042`. It appears by one rename, older ones are removed only after that, and
-the newest one whose checksums hold is loaded. Nothing in it is ever unpickled.
+A checkpoint is a folder `checkpoints/00000042`. It appears by one rename, older ones are removed only after
+that, and the newest one whose checksums hold is loaded. Nothing in it is ever unpickled.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The loop: examples, a step, a row of metrics, now and then a checkpoint; and the way back into it.
 
-Examples of a step are a function of the step and the weights, so a resumed run walks exactly where the uninterrupted
-one walked. The metrics journal is cut back to the checkpoint, and then grows the same rows again.
+Examples of a step are a function of the step and the weights, so a resumed run walks exactly where the
+uninterrupted one walked. The metrics journal is cut back to the checkpoint, and then grows the same rows
+again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The loss of one micro-batch (cross-entropy, clipped surrogate, k3 KL) and its backward pass.
 
-Every term is a sum over tokens divided by a denominator of the whole step. So the tokens can be cut into chunks at the
-vocabulary product as well: a chunk's logits are made, differentiated and forgotten before the next chunk's.
+Every term is a sum over tokens divided by a denominator of the whole step. So the tokens can be cut into
+chunks at the vocabulary product as well: a chunk's logits are made, differentiated and forgotten before the
+next chunk's.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class LossSettings:
 class Totals:
     """Sums over the targets of a step, from which its metrics are made."""
 
-    sums: dict[str, Tensor] = field(default_factory=lambda: defaultdict(lambda: torch.zeros((), dtype=torch.float64)))
+    sums: dict[str, Tensor] = field(
+        default_factory=lambda: defaultdict(lambda: torch.zeros((), dtype=torch.float64))
+    )
     gap_max: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     def add(self, **sums: Tensor) -> None:
@@ -118,7 +121,7 @@ class TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        """d log p(target) / d scores = onehot(target) - p."""
+        """The gradient of log p(target) with respect to the scores is onehot(target) - p."""
         probability, target = ctx.saved_tensors
         result = probability * -grad[:, None]
         return result.scatter_add_(1, target[:, None], grad[:, None]), None

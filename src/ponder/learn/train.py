@@ -58,8 +58,11 @@ class LocalTrainer:
     ) -> None:
         """Refuse what cannot be trained, before any work."""
         if not temperature > 0:
-            raise ConfigurationError("a policy sampled greedily (temperature 0) has no gradient", fix="sample at 1.0")
-        self.model, self.chat = model.eval(), chat  # eval: the policy that is trained is the one that is sampled
+            raise ConfigurationError(
+                "a policy sampled greedily (temperature 0) has no gradient", fix="sample at 1.0"
+            )
+        self.model = model.eval()  # without dropout: the policy that is trained is the one that is sampled
+        self.chat = chat
         self.optimisation, self.total_steps = optimisation, total_steps
         self.surrogate, self.temperature = surrogate or Surrogate(), temperature
         self.step_count = self.skipped = self.skipped_in_a_row = 0
@@ -124,7 +127,6 @@ class LocalTrainer:
             if kind == "optimizer":
                 slot, _, name = rest.partition(".")
                 parameter = self._parameters[name]
-                # AdamW counts its steps in a scalar that stays on the CPU unless the kernel is fused on a device.
                 owner[id(parameter)].state[parameter][slot] = tensor.to(parameter.device, copy=True)
         for name in COUNTERS:
             setattr(self, name, int(state.counters[name]))
@@ -157,7 +159,7 @@ class LocalTrainer:
             raise PonderError(
                 f"the loss or its gradient was not finite {MAX_SKIPS_IN_A_ROW} steps in a row",
                 where=f"step {self.step_count - 1}",
-                fix=f"lower lr (now {self.optimisation.lr:g}), or lengthen warmup_steps; the weights are still finite",
+                fix=f"lower lr (now {self.optimisation.lr:g}) or lengthen warmup_steps; weights are intact",
             )
         # A norm that is not finite has no place in a JSON journal; the counter tells of it.
         return {

@@ -20,7 +20,7 @@ def hidden_states(model: PreTrainedModel, tokens: Tensor, positions: Tensor, lay
 
 
 def logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits (N, V) in float32 of hidden states (N, width), with the scaling and capping some families apply."""
+    """Logits (N, V) in float32 of hidden states (N, width), scaled and capped as the family does."""
     config = model.config.get_text_config()
     scores = model.get_output_embeddings()(hidden).float()
     if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite
@@ -37,8 +37,8 @@ def check_head(model: PreTrainedModel) -> None:
     """Make sure that the two halves are the whole, on a few tokens.
 
     Raises:
-        ConfigurationError: If this architecture keeps state that packing would mix, or makes its logits in a way
-            that is not known here.
+        ConfigurationError: If this architecture keeps state that packing would mix, or makes its logits
+            in a way that is not known here.
     """
     tokens = torch.arange(6, device=model.device) % model.config.get_text_config().vocab_size
     positions = torch.tensor([0, 1, 2, 3, 0, 1], device=model.device)
@@ -50,6 +50,6 @@ def check_head(model: PreTrainedModel) -> None:
         )
         if not torch.allclose(whole.logits[0].float(), packed[part], rtol=1e-2, atol=1e-3):
             raise ConfigurationError(
-                f"{type(model).__name__} cannot be trained on packed sequences: its logits come out different",
+                f"{type(model).__name__} cannot be trained on packed sequences: its logits change",
                 fix="use a model whose layers are attention and feed-forward only",
             )

@@ -1,7 +1,8 @@
 """Attention for training: many sequences packed in one row, so that linear layers never see padding.
 
-Inside `attend` the sequences are gathered into buckets of similar length. Short buckets materialise their scores,
-with the query heads of one key-value head as rows of one matrix product; long ones use torch's fused attention.
+Inside `attend` the sequences are gathered into buckets of similar length. Short buckets materialise their
+scores, with the query heads of one key-value head as rows of one matrix product; long ones use torch's fused
+attention.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MATERIALISE_UP_TO = 384
-"""Longest bucket (tokens) whose scores are materialised; above it the fused kernel wins in time and memory."""
+"""Longest bucket (tokens) whose scores are materialised; above it the fused kernel wins."""
 MAX_PADDING = 1.25
 """Longest over shortest sequence of one bucket."""
 MAX_BUCKET_TOKENS = 16_384
@@ -25,7 +26,7 @@ class PackedLayout:
     """Block-diagonal causal attention over sequences that lie one after another.
 
     Args:
-        lengths: Tokens of each sequence, in the order in which they are packed. Longest first makes full buckets.
+        lengths: Tokens of each sequence as they are packed; longest first makes full buckets.
         device: Where the tokens are.
     """
 
@@ -55,7 +56,7 @@ class PackedLayout:
 
 
 class _Bucket:
-    """Neighbouring sequences of similar length, as indices from packed rows to a padded (B, L) grid and back."""
+    """Neighbouring sequences of similar length: the way from packed rows to a padded (B, L) grid and back."""
 
     def __init__(self, start: int, lengths: Sequence[int], device: torch.device | str) -> None:
         self.count, self.length = len(lengths), max(lengths)
@@ -113,7 +114,8 @@ def causal_attention(
             query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
         )
     batch, heads, _, width = query.shape
-    stacked = query.reshape(batch, key.shape[1], -1, width)  # query heads of one key-value head under each other
+    # The query heads of one key-value head lie under each other: one product serves them all.
+    stacked = query.reshape(batch, key.shape[1], -1, width)
     scores = (stacked @ key.transpose(2, 3)).unflatten(2, (-1, length))
     if softcap is not None:
         scores = softcap * torch.tanh(scores * (scaling / softcap))
@@ -138,9 +140,7 @@ def _plan(lengths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
     start, bucket = 0, []
     for length in lengths:
         sizes = [*bucket, length]
-        if bucket and (
-            max(sizes) > MAX_PADDING * min(sizes) or max(sizes) * len(sizes) > MAX_BUCKET_TOKENS
-        ):
+        if bucket and (max(sizes) > MAX_PADDING * min(sizes) or max(sizes) * len(sizes) > MAX_BUCKET_TOKENS):
             yield start, bucket
             start, bucket = start + sum(bucket), []
         bucket.append(length)

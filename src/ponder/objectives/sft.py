@@ -1,6 +1,7 @@
 """Supervised fine-tuning: imitate the completion, every token alike.
 
-Rejection sampling, cold starts and sequence distillation are this objective on traces that were filtered before.
+Rejection sampling, cold starts and sequence distillation are this objective on traces that were filtered
+before.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from ponder.core.types import Example, Group, Record, Surrogate
 
 
 class SFT(Record):
-    """Cross-entropy on completion tokens; the trainer's denominator makes it a mean over the step's tokens."""
+    """Cross-entropy on completion tokens, a mean over all of the step's."""
 
     @property
     def surrogate(self) -> Surrogate:
