@@ -75,7 +75,7 @@ def _problem(
 
 
 def refuse_coercion(given: Any, checked: Any, place: Place, path: tuple[str, ...]) -> None:
-    """Refuse what validation would bend: `true` or text where a number belongs, text where a truth value belongs.
+    """Refuse what validation would bend: `true` or text for a number, text for a truth value.
 
     Args:
         given: The content as it was written.
@@ -104,9 +104,9 @@ def _written_path(location: tuple[int | str, ...], content: Any) -> tuple[str, .
     """The part of pydantic's location that exists in the file: unions add names of their own."""
     path: list[str] = []
     for part in location:
-        inside_list = isinstance(content, list) and isinstance(part, int) and part < len(content)
-        if inside_list or (isinstance(content, dict) and part in content):
-            content = content[part]
+        inner: Any = dict(enumerate(content)) if isinstance(content, list) else content
+        if isinstance(inner, dict) and part in inner:
+            content = inner[part]
             path.append(str(part))
     return tuple(path)
 

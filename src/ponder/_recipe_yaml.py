@@ -23,7 +23,7 @@ Lines = dict[tuple[str, ...], int]
 class _Loader(yaml.SafeLoader):
     """The safe loader with another idea of scalars, and mappings whose keys are distinct strings."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Refuse duplicate keys and keys that are not text."""

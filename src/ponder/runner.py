@@ -1,8 +1,8 @@
 """Runs a recipe in a folder: what is done and unchanged is skipped, what was begun is resumed.
 
-A stage's key is the hash of its settings, its seed, the keys of the stages it reads, the contents of the local
-files it names and Ponder's code. Stages are imported only when one of them has to run, so that a finished run
-is recognised in a moment.
+A stage's key is the hash of its settings, its seed, the keys of the stages it reads, the contents of the
+local files it names and Ponder's code. Stages are imported only when one of them has to run, so that a
+finished run is recognised in a moment.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def run_recipe(recipe: Recipe, out: Path, log: Log) -> dict[str, Json]:
         The summary of every stage by name.
 
     Raises:
-        ConfigurationError: If a stage cannot be run as written, or `out` holds finished work of other settings.
+        ConfigurationError: If a stage cannot be run as written, or `out` holds other finished work.
         ResourceError: If the folder is in use by another process, or the disk is full.
         Interrupted: If the user asked to stop; the same call resumes.
     """

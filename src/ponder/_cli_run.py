@@ -1,0 +1,199 @@
+"""What the commands that run stages do: build a recipe, run it, show what came out."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ponder.core.errors import ConfigurationError, Interrupted
+from ponder.recipe import Recipe, build_recipe, load_recipe
+from ponder.report.numbers import numbers
+from ponder.report.page import write_report
+from ponder.report.table import table
+from ponder.runner import Planned, fresh_folder, plan_recipe, run_recipe
+from ponder.runs.files import megabytes
+from ponder.runs.log import Log, duration
+
+RUNS = Path("runs")
+
+
+def run_file(path: Path, out: Path | None, sets: Sequence[str], *, new: bool, as_json: bool) -> None:
+    """`ponder run`."""
+    recipe = load_recipe(path, sets)
+    folder = _folder(out or RUNS / recipe.name, new=new)
+    again = ["ponder", "run", str(path), *(part for item in sets for part in ("--set", item))]
+    _run(recipe, folder, Log.for_terminal(as_json=as_json), again)
+    if not as_json:
+        show_results(folder)
+
+
+def run_single(
+    kind: str,
+    fields: dict[str, Any],
+    out: Path | None,
+    sets: Sequence[str],
+    *,
+    new: bool,
+    seed: int | None,
+    as_json: bool,
+    data: Path | None = None,
+) -> None:
+    """A command that is one stage: the recipe is made of its flags. Without --out every call is a new run."""
+    given = {key: value for key, value in fields.items() if value not in (None, [])}
+    if data is not None:
+        given["tasks"] = [{"use": task, "path": str(data)} for task in given["tasks"]]
+    content: dict[str, Any] = {"name": kind, "stage": {kind: given}}
+    if seed is not None:
+        content["seed"] = seed
+    recipe = build_recipe(content, [f"stage.{kind}.{item}" for item in sets])
+    folder = _folder(out or RUNS / kind, new=new or out is None)
+    # An evaluation's JSON is its result, so its progress must not be on the same stream.
+    log = Log.for_terminal(as_json=as_json and kind != "evaluate")
+    _run(recipe, folder, log, _command_without_folder())
+    if kind == "evaluate" and as_json:
+        print(json.dumps(numbers(folder), allow_nan=False))
+    elif not as_json:
+        show_results(folder)
+
+
+def plan_file(path: Path, out: Path | None, sets: Sequence[str], *, as_json: bool) -> None:
+    """`ponder plan`."""
+    recipe = load_recipe(path, sets)
+    folder = out or RUNS / recipe.name
+    planned = plan_recipe(recipe, folder, Log.silent())
+    print(json.dumps(_plan_json(planned, folder)) if as_json else _plan_text(planned, folder))
+
+
+def show_report(folder: Path, *, as_json: bool) -> None:
+    """`ponder report`."""
+    found = numbers(folder)
+    if as_json:
+        print(json.dumps(found, allow_nan=False))
+        return
+    print(table(found))
+    print(f"\nreport: {write_report(folder, folder / 'report' / 'report.html')}")
+
+
+def show_results(folder: Path) -> None:
+    """What a run found, where it lies, and what to do next."""
+    found = numbers(folder)
+    if found["evaluations"]:
+        print(table(found))
+    print(f"\nrun:    {folder}")
+    for page in sorted(folder.glob("*/*.html")):
+        print(f"report: {page}")
+    models = sorted(folder.glob("*/model"), key=lambda path: path.stat().st_mtime)
+    print("next:   " + f"ponder report {shlex.quote(str(folder))} --json")
+    if models:
+        print(f"        ponder chat {shlex.quote(str(models[-1]))}")
+
+
+def labelled(models: Sequence[str]) -> list[str] | dict[str, str]:
+    """Models as given, or a mapping when some are written LABEL=MODEL.
+
+    Raises:
+        ConfigurationError: If two have one label.
+    """
+    pairs = [re.match(r"([\w.-]+)=(.+)", model) for model in models]
+    if not any(pairs):
+        return list(models)
+    named = [
+        (pair[1], pair[2]) if pair else (model, model) for model, pair in zip(models, pairs, strict=True)
+    ]
+    if len(dict(named)) < len(named):
+        raise ConfigurationError("two models have the same label", where="--model")
+    return dict(named)
+
+
+def _run(recipe: Recipe, folder: Path, log: Log, again: Sequence[str]) -> None:
+    command = shlex.join([*again, "--out", str(folder)])
+    try:
+        run_recipe(recipe, folder, log)
+    except (Interrupted, KeyboardInterrupt) as error:
+        raise Interrupted(
+            "stopped; what is done is stored", where=str(folder), fix=f"resume with: {command}"
+        ) from error
+
+
+def _folder(path: Path, *, new: bool) -> Path:
+    return fresh_folder(path) if new else path
+
+
+def _command_without_folder() -> list[str]:
+    """The command line as it was given, without what chose the folder."""
+    words = ["ponder"]
+    given = iter(sys.argv[1:])
+    for word in given:
+        if word == "--out":
+            next(given, None)
+        elif word != "--new" and not word.startswith("--out="):
+            words.append(word)
+    return words
+
+
+def _plan_json(planned: Sequence[Planned], folder: Path) -> dict[str, Any]:
+    stages = []
+    for item in planned:
+        row: dict[str, Any] = {"stage": item.name, "use": item.use, "state": item.state}
+        if (cost := item.estimate) is not None:
+            row |= {
+                "rows": cost.rows,
+                "tokens": cost.tokens,
+                "memory_bytes": cost.memory_bytes,
+                "seconds": round(cost.seconds, 1),
+                "note": cost.note,
+            }
+        stages.append(row)
+    return {"run": str(folder), "stages": stages, "total": _total(planned)}
+
+
+def _total(planned: Sequence[Planned]) -> dict[str, Any]:
+    costs = [item.estimate for item in planned if item.estimate is not None]
+    return {
+        "rows": sum(cost.rows for cost in costs),
+        "tokens": sum(cost.tokens for cost in costs),
+        "memory_bytes": max((cost.memory_bytes for cost in costs), default=0),
+        "seconds": round(sum(cost.seconds for cost in costs), 1),
+    }
+
+
+def _plan_text(planned: Sequence[Planned], folder: Path) -> str:
+    lines = [("stage", "state", "rows", "tokens", "memory", "time", "")]
+    for item in planned:
+        cost = item.estimate
+        if cost is None:
+            lines.append((item.name, item.state, "-", "-", "-", "-", ""))
+        else:
+            lines.append(
+                (
+                    item.name,
+                    item.state,
+                    *_cells(cost.rows, cost.tokens, cost.memory_bytes, cost.seconds),
+                    cost.note,
+                )
+            )
+    total = _total(planned)
+    cells = _cells(total["rows"], total["tokens"], total["memory_bytes"], total["seconds"])
+    lines.append(("total", "", *cells, "estimates for this machine"))
+    widths = [max(len(line[column]) for line in lines) for column in range(6)]
+    text = "\n".join(
+        "  ".join(
+            [
+                line[0].ljust(widths[0]),
+                line[1].ljust(widths[1]),
+                *(line[column].rjust(widths[column]) for column in range(2, 6)),
+                line[6],
+            ]
+        ).rstrip()
+        for line in lines
+    )
+    return f"{text}\n\nrun folder: {folder}"
+
+
+def _cells(rows: int, tokens: int, memory_bytes: int, seconds: float) -> tuple[str, str, str, str]:
+    return f"{rows:,}", f"{tokens:,}", megabytes(memory_bytes), duration(seconds)

@@ -1,0 +1,337 @@
+"""The command line. Heavy things are imported inside the commands, so that `ponder --help` answers at once.
+
+Exit codes: 0 done, 1 a check failed, 2 usage or configuration, 3 something missing or blocked, 4 interrupted
+and resumable.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ponder import __version__
+from ponder.core.errors import Interrupted, PonderError
+
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder. [default: a folder under runs/]")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any key; repeatable.")
+]
+New = Annotated[bool, typer.Option("--new", help="Start over in a fresh folder.")]
+Model = Annotated[str, typer.Option("--model", help="pocket-base, pocket-teacher, a folder or a hub id.")]
+Tasks = Annotated[list[str], typer.Option("--task", help="Task; repeatable. `ponder tasks` lists them.")]
+Data = Annotated[Path | None, typer.Option("--data", help="File that the task reads.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Problems per task and split.")]
+Problems = Annotated[int | None, typer.Option("--problems", min=1, help="Problems over all tasks together.")]
+Samples = Annotated[int | None, typer.Option("--samples", min=1, help="Completions per problem.")]
+Split = Annotated[str | None, typer.Option("--split", help="Split of the tasks.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Everything random is derived from it.")]
+
+
+class _Guarded(TyperGroup):
+    """Turns exceptions into one readable message and the right exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; usage errors stay with typer."""
+        try:
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return result
+        except (typer.Exit, typer.Abort):
+            raise
+        except BrokenPipeError:  # whoever read our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise typer.Exit(0) from None
+        except KeyboardInterrupt:
+            _complain("stopped at once; what was stored stays valid, and the same command resumes")
+            raise typer.Exit(Interrupted.exit_code) from None
+        except Exception as error:
+            if hasattr(error, "format_message"):  # a usage error
+                raise
+            raise typer.Exit(_report(error, verbose=bool(ctx.params.get("verbose")))) from None
+
+
+app = typer.Typer(
+    cls=_Guarded,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Entry point of the `ponder` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a console that lacks a letter
+    sys.path.append(os.getcwd())  # a user's own plug-ins lie where they work, and shadow nothing
+    arguments = sys.argv[1:]
+    if "--verbose" in arguments:  # accepted anywhere
+        arguments = ["--verbose", *(argument for argument in arguments if argument != "--verbose")]
+    app(arguments, prog_name="ponder")
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
+) -> None:
+    """Turn a small language model into a reasoning model, and prove what it is worth."""
+    if version:
+        typer.echo(f"ponder {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(recipe: Path, out: Out = None, new: New = False, sets: Sets = None, as_json: Json = False) -> None:
+    """Run a recipe, or resume it.
+
+    The same command again resumes a run that was stopped, and does nothing when the run is done.
+    """
+    from ponder._cli_run import run_file
+
+    run_file(recipe, out, sets or [], new=new, as_json=as_json)
+
+
+@app.command()
+def plan(recipe: Path, out: Out = None, sets: Sets = None, as_json: Json = False) -> None:
+    """Show what a recipe would do and cost.
+
+    Rows, tokens, memory and time of every stage that is not done.
+    """
+    from ponder._cli_run import plan_file
+
+    plan_file(recipe, out, sets or [], as_json=as_json)
+
+
+@app.command()
+def tasks(
+    name: Annotated[str | None, typer.Argument(help="Show problems of this task.")] = None,
+    split: Annotated[str, typer.Option(help="Split to show.")] = "train",
+    limit: Annotated[int, typer.Option(min=1, help="Problems to show.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Of the problems.")] = 0,
+    data: Data = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """List the tasks, or show problems of one.
+
+    Problems come with their answers and worked solutions.
+    """
+    from ponder._cli_tasks import list_tasks, show_problems
+
+    if name is None:
+        list_tasks(as_json=as_json)
+    else:
+        show_problems(name, split, limit, seed, data, sets or [], as_json=as_json)
+
+
+@app.command()
+def pretrain(
+    task: Tasks,
+    out: Out = None,
+    new: New = False,
+    seed: Seed = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Train a new model on the texts of tasks."""
+    _single("pretrain", {"tasks": task}, out, sets, new=new, seed=seed, as_json=as_json)
+
+
+@app.command()
+def generate(
+    model: Model,
+    task: Tasks,
+    problems: Problems = None,
+    samples: Samples = None,
+    split: Split = None,
+    data: Data = None,
+    out: Out = None,
+    new: New = False,
+    seed: Seed = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Sample a teacher and keep its judged traces."""
+    fields = {"model": model, "tasks": task, "problems": problems, "samples": samples, "split": split}
+    _single("generate", fields, out, sets, data=data, new=new, seed=seed, as_json=as_json)
+
+
+@app.command()
+def distill(
+    model: Model,
+    traces: Annotated[str, typer.Option(help="Traces (.jsonl, .parquet) or the folder of a stage.")],
+    out: Out = None,
+    new: New = False,
+    seed: Seed = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Teach a student the verified traces of a teacher."""
+    fields = {"model": model, "traces": traces}
+    _single("distill", fields, out, sets, new=new, seed=seed, as_json=as_json)
+
+
+@app.command()
+def reinforce(
+    model: Model,
+    task: Tasks,
+    problems: Problems = None,
+    split: Split = None,
+    data: Data = None,
+    out: Out = None,
+    new: New = False,
+    seed: Seed = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Improve a model with verifiable rewards."""
+    fields = {"model": model, "tasks": task, "problems": problems, "split": split}
+    _single("reinforce", fields, out, sets, data=data, new=new, seed=seed, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[list[str], typer.Option("--model", help="Model, or LABEL=MODEL; repeatable.")],
+    task: Tasks,
+    data: Data = None,
+    split: Annotated[list[str] | None, typer.Option("--split", help="Split; repeatable.")] = None,
+    limit: Limit = None,
+    samples: Samples = None,
+    out: Out = None,
+    new: New = False,
+    seed: Seed = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Measure and compare models on tasks.
+
+    Accuracy with its interval, lengths, times, and the paired differences between models.
+    """
+    from ponder._cli_run import labelled
+
+    fields = {"models": labelled(model), "tasks": task, "splits": split, "limit": limit, "samples": samples}
+    if seed is not None:
+        fields["seed"] = seed  # the evaluation has a seed of its own
+    _single("evaluate", fields, out, sets, data=data, new=new, seed=None, as_json=as_json)
+
+
+@app.command()
+def verify(
+    cases: Annotated[Path, typer.Argument(help="JSONL of {answer, response[, id]}; - reads standard input.")],
+    verifier: Annotated[str, typer.Option(help="Verifier: a bare name, or a dotted module of your own.")],
+    out: Annotated[Path | None, typer.Option(help="Write the verdicts there.")] = None,
+) -> None:
+    """Judge responses: one verdict per line."""
+    from ponder._cli_tasks import verify_cases
+
+    verify_cases(cases, verifier, out)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: Json = False) -> None:
+    """Show the results of a run.
+
+    Prints the table and writes the report page; --json prints every figure instead.
+    """
+    from ponder._cli_run import show_report
+
+    show_report(run, as_json=as_json)
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="pocket-base, pocket-teacher, a folder or a hub id.")],
+    prompt: Annotated[str | None, typer.Option(help="Ask this once instead of a conversation.")] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Thinking and answer together.")] = 1024,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Talk to a model; its thinking is shown dimmed."""
+    from ponder._cli_chat import converse
+
+    converse(model, prompt, temperature, max_new_tokens, seed)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check this machine and this installation.
+
+    Each thing that is amiss comes with a way to mend it.
+    """
+    from ponder.doctor import show_checks
+
+    raise typer.Exit(show_checks(as_json=as_json))
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to create.")],
+    template: Annotated[str | None, typer.Option(help="Kind of project.")] = None,
+) -> None:
+    """Start a task of your own.
+
+    Writes data, a recipe and a verifier that run as they are.
+    """
+    from ponder.scaffold import scaffold
+
+    written = scaffold(folder) if template is None else scaffold(folder, template)
+    for path in written:
+        typer.echo(path)
+
+
+def _single(
+    kind: str,
+    fields: dict[str, Any],
+    out: Path | None,
+    sets: list[str] | None,
+    *,
+    new: bool,
+    seed: int | None,
+    as_json: bool,
+    data: Path | None = None,
+) -> None:
+    from ponder._cli_run import run_single
+
+    run_single(kind, fields, out, sets or [], new=new, seed=seed, as_json=as_json, data=data)
+
+
+def _report(error: Exception, *, verbose: bool) -> int:
+    """Tell the user, and choose the exit code."""
+    if verbose:
+        traceback.print_exception(error)
+    if isinstance(error, PonderError):
+        _complain(str(error))
+        return error.exit_code
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("ponder"):
+        _complain(f"the package {error.name!r} is not installed\n  fix:   pip install {error.name}")
+        return 3
+    if isinstance(error, MemoryError):
+        _complain(
+            "memory ran out\n  fix:   smaller batches or a smaller model; `ponder plan` estimates the need"
+        )
+        return 3
+    summary = (str(error).strip().splitlines() or [""])[0][:200]
+    hint = "" if verbose else "\n  fix:   run again with --verbose for the traceback"
+    _complain(f"unexpected {type(error).__name__}: {summary}{hint}")
+    return 1
+
+
+def _complain(text: str) -> None:
+    with suppress(OSError):  # nobody may be there to read it; the exit code still tells
+        print(f"error: {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
