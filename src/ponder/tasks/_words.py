@@ -62,7 +62,8 @@ HELD_OUT = WordBank(
     places=("the tower", "the stable", "the museum", "the bakery", "the temple", "the station", "the castle",
             "the theater", "the clinic", "the bridge"),
     traits=("bold", "curious", "eager", "fierce", "graceful", "humble", "jolly", "loyal", "modest", "noble",
-            "silly", "witty", "stubborn", "sincere"),
+            "silly", "witty", "stubborn", "sincere", "careful", "friendly", "famous", "gifted", "lonely", "serious",
+            "greedy", "nervous"),
     events=(
         *_events("rings", "stays silent", "buzzer", "siren"),
         *_events("glows", "stays dark", "torch", "lantern", "candle"),
