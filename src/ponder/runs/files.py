@@ -42,16 +42,16 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         ResourceError: If the disk is full, read-only or not ours; the old content is then untouched.
     """
-    with disk_errors(path, needed_bytes=len(data)), atomic_file(path) as temporary:
+    with atomic_file(path, needed_bytes=len(data)) as temporary:
         temporary.write_bytes(data)
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, needed_bytes: int = 0) -> Iterator[Path]:
     """Yields a temporary path beside `path`; what was written there is renamed into place on success only."""
     make_folder(path.parent)
     temporary = _temporary_beside(path)
-    with disk_errors(path):
+    with disk_errors(path, needed_bytes):
         try:
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE_FILE))
             yield temporary

@@ -6,12 +6,13 @@ the result and go to standard output. Logs carry names, counts and numbers, neve
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from typing import Literal, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -76,7 +77,7 @@ class Log:
         """Write to `stream` (default: as the module says), and every event to `journal`."""
         self.mode: Mode = mode
         self.journal = journal
-        self._stream = stream or (sys.stdout if mode == "json" else sys.stderr)
+        self._stream = _Forgiving(stream or (sys.stdout if mode == "json" else sys.stderr))
         self._bar: LiveBar | None = None
         self._bar_task = None
         self._shown_at = 0.0
@@ -128,13 +129,13 @@ class Log:
         if self.journal is not None:
             self.journal.append(row)
         if self.mode == "json":
-            self._write(encode(row).decode())
+            self._stream.write(encode(row).decode())
 
     def _say(self, text: str) -> None:
         if self.mode == "live" and self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         elif self.mode in ("live", "plain"):
-            self._write(text + "\n")
+            self._stream.write(text + "\n")
 
     def _show(self, progress: Progress) -> None:
         now = time.monotonic()
@@ -142,11 +143,11 @@ class Log:
             self._bar.update(self._bar_task, completed=progress.done, details=progress.details)
         elif self.mode == "plain" and now - self._shown_at >= PLAIN_SECONDS:
             self._shown_at = now
-            self._write(progress.line + "\n")
+            self._stream.write(progress.line + "\n")
         elif self.mode == "json" and now - self._shown_at >= JSON_SECONDS:
             self._shown_at = now
             state = {"title": progress.title, "done": progress.done, "total": progress.total}
-            self._write(encode({"event": "progress", **state, **progress.fields}).decode())
+            self._stream.write(encode({"event": "progress", **state, **progress.fields}).decode())
 
     def _open_bar(self, progress: Progress) -> None:
         if self.mode != "live" or self._bar is not None:  # work inside work shares the outer line
@@ -157,7 +158,7 @@ class Log:
             MofNCompleteColumn(),
             TextColumn("{task.fields[details]}", markup=False),
             TimeElapsedColumn(),
-            console=Console(file=self._stream),
+            console=Console(file=cast(TextIO, self._stream)),
             refresh_per_second=4,
             transient=True,
         )
@@ -169,14 +170,28 @@ class Log:
             self._bar.stop()
             self._bar = self._bar_task = None
 
-    def _write(self, text: str) -> None:
-        """Write what the stream can encode; a reader that left does not stop the run."""
-        encoding = self._stream.encoding or "utf-8"
-        try:
-            self._stream.write(text.encode(encoding, "replace").decode(encoding))
-            self._stream.flush()
-        except (OSError, ValueError):
-            self.mode = "silent"
+
+class _Forgiving(io.TextIOBase):
+    """Writes what the stream can encode; a stream that is closed, or whose reader left, stops nothing."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._inner = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # a plain attribute in the base class
+        return getattr(self._inner, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        return self._inner is not None and self._inner.isatty()
+
+    def write(self, text: str) -> int:
+        if self._inner is not None:
+            try:
+                self._inner.write(text.encode(self.encoding, "replace").decode(self.encoding))
+                self._inner.flush()
+            except (OSError, ValueError):
+                self._inner = None
+        return len(text)
 
 
 def duration(seconds: float) -> str:
