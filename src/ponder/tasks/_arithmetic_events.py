@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -76,29 +75,34 @@ _WEIGHTS = {"gain": 8, "loss": 8, "group": 2, "twice": 3, "three times": 2, "hal
 
 
 def draw_events(rng: Random, steps: int, start: int, wording: Wording) -> list[Event]:
-    """Events of that many steps in all, no two alike, the count staying within 0..99."""
+    """Events of that many steps in all, the count staying within 0..99.
+
+    No two calculations have the same label, so that a line of the solution shows which event comes next.
+    """
     events: list[Event] = []
+    labels: set[str] = set()
     count = start
     while steps:
-        kinds = [kind for kind in _WEIGHTS if _fits(kind, count, steps, events)]
+        kinds = [kind for kind in _WEIGHTS if kind not in labels and _fits(kind, count, steps)]
         kind = rng.choices(kinds, [_WEIGHTS[kind] for kind in kinds])[0]
         event = _draw_event(rng, kind, count, wording)
-        if event in events:
+        moves = moves_of(event)
+        if not labels.isdisjoint(move.label for move in moves):
             continue
         events.append(event)
-        for move in moves_of(event):
-            result = move.apply(count)
-            count = count if move.left is not None else result
+        for move in moves:
+            labels.add(move.label)
+            if move.left is None:
+                count = move.apply(count)
         steps -= event.length
     return events
 
 
-def _fits(kind: str, count: int, steps: int, events: Sequence[Event]) -> bool:
+def _fits(kind: str, count: int, steps: int) -> bool:
     if kind in _SCALES:
         operator, operand = _SCALES[kind]
-        told = any(event.kind == kind for event in events)
         possible = count % operand == 0 if operator == "/" else count * operand <= LARGEST
-        return possible and count > 0 and not told
+        return possible and count > 0
     if kind == "loss":
         return count > 0
     return count + LARGEST_OPERAND <= LARGEST and (kind == "gain" or steps >= 2)

@@ -1,8 +1,9 @@
 """What the six procedural skills share: splits, seeds, difficulty and the form of a worked response.
 
-A skill draws a problem together with its proof. Whether a problem may be trained on is a property of what it says: the
-hash of its canonical form (sorted facts and question, free of wording and layout) puts it in the training partition or
-the held-out one. Train and test are therefore disjoint by construction, for any seed and any number of problems.
+A skill draws a problem together with its proof. Whether a problem may be trained on is a property of what
+it says: the hash of its canonical form (sorted facts and question, free of wording and layout) puts it in
+the training partition or the held-out one. Train and test are therefore disjoint by construction, for any
+seed and any number of problems.
 """
 
 from __future__ import annotations
@@ -91,34 +92,26 @@ class Skill(Record, ABC):
         Raises:
             ConfigurationError: If the split does not exist, or the range of steps is empty.
         """
-        steps = self._range(split)
+        return self._drawn(split, limit, seed, self._range(split))
+
+    def _drawn(self, split: str, limit: int, seed: int, steps: range) -> Iterator[Problem]:
+        """Draws until enough are new and of the right partition, or there seem to be no more."""
         style = self._style(split)
         seen: set[int] = set()
-        index = 0
         produced = 0
-        while produced < limit:
-            drafted = self._draw_new(split, seed, index, steps[produced % len(steps)], style, seen)
-            index += 1
-            if drafted is None:
-                if index > 50 * (limit + 100):
-                    return
+        for index in range(50 * (limit + 100)):
+            if produced == limit:
+                return
+            length = steps[produced % len(steps)]
+            draft = self.draw(python_rng(seed, "task", self.name, split, index), length, style)
+            if is_held_out(draft.canonical) == (split == "train"):
                 continue
-            draft, length = drafted
+            key = derive_seed(draft.canonical)
+            if key in seen and not _is_small(length):
+                continue
+            seen.add(key)
             yield self._problem(split, seed, produced, draft, length)
             produced += 1
-
-    def _draw_new(
-        self, split: str, seed: int, index: int, steps: int, style: Style, seen: set[int]
-    ) -> tuple[Draft, int] | None:
-        """One draw; None when it belongs to the other partition or was drawn before."""
-        draft = self.draw(python_rng(seed, "task", self.name, split, index), steps, style)
-        if is_held_out(draft.canonical) != (split != "train"):
-            return None
-        key = derive_seed(draft.canonical)
-        if key in seen and not _is_small(steps):
-            return None
-        seen.add(key)
-        return draft, steps
 
     def _range(self, split: str) -> range:
         if split not in SPLITS:
