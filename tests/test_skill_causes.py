@@ -141,7 +141,7 @@ def test_ignoring_the_intervention_gives_another_answer() -> None:
 
 
 def conditioned(story: Story) -> list[str] | None:
-    """What happens if the forced state is taken as evidence about the facts: the nearest facts that explain it."""
+    """What happens if the forced state is evidence: with the nearest facts that explain it."""
     assert story.forced
     natural = story.model_copy(update={"forced": None})
     worlds = []

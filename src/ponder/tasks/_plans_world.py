@@ -90,6 +90,9 @@ STARTED_SHARE = 0.3
 LIMIT_SHARE = 0.3
 TWIN_SHARE = 0.3
 """How often a second person offers a needed thing for something owned: then two plans are equally short."""
+FOR_NEEDS = 12
+"""Words for things that stay free while needs are drawn: 8 things owned for 16 trades, 4 for temptations."""
+FOR_TEMPTATIONS = 4
 
 
 @dataclass(slots=True)
@@ -112,7 +115,8 @@ class _Builder:
         makes = [self.goods.pop() for _ in range(trades)]
         for node in range(trades):
             takes = [makes[child] for child in children[node]]
-            if not takes or (len(takes) == 1 and self.rng.random() < EXTRA_SHARE):
+            extra = len(self.goods) > FOR_NEEDS and self.rng.random() < EXTRA_SHARE
+            if not takes or (len(takes) == 1 and extra):
                 takes.append(self._owned())
             self.rng.shuffle(takes)
             self.offers.append(Offer(person=self.people.pop(), gives=makes[node], takes=tuple(takes)))
@@ -127,7 +131,8 @@ class _Builder:
         """An offer that leads nowhere, often one that would use up something needed."""
         useful = [offer.gives for offer in self.offers[1:]] + self.stock
         fresh = self.goods.pop()
-        takes = self.rng.choice(useful) if self.rng.random() < 0.75 else self.goods.pop()
+        hopeless = len(self.goods) > FOR_TEMPTATIONS and self.rng.random() < 0.25
+        takes = self.goods.pop() if hopeless else self.rng.choice(useful)
         self.offers.append(Offer(person=self.people.pop(), gives=fresh, takes=(takes,)))
 
     def _owned(self) -> str:
