@@ -110,7 +110,7 @@ def summarise(answers: Sequence[Answer]) -> Json:
     """
     correct, graded = _counts(answers)
     total, seen = len(answers), sum(graded)
-    unknown = 1 - seen / total if total else 0.0
+    unknown = (total - seen) / total if total else 0.0
     row: Json = {"n": sum(count > 0 for count in graded), "answers": total}
     row |= _rate(clustered_rate(correct, graded), "accuracy")
     row |= {

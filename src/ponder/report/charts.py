@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup, escape
 
 WIDTH = 460
-LEFT, RIGHT, TOP, BOTTOM = 46, 14, 10, 34
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 20, 34
 COLOURS = 8
 
 
@@ -121,25 +121,24 @@ def dots(title: str, groups: Sequence[tuple[str, Sequence[Mark]]]) -> Markup:
 
 
 def forest(title: str, marks: Sequence[Mark]) -> Markup:
-    """Differences with their intervals around zero."""
+    """Differences with their intervals, and where zero is."""
     row = 40
-    reach = max((max(abs(mark.low), abs(mark.high)) for mark in marks), default=0.1)
-    ticks = [tick for tick in nice_ticks(-100 * reach, 100 * reach, 5) if abs(tick) <= 100 * reach * 1.02]
-    svg = Svg(len(marks) * row + 24, title)
-    middle, half = svg.width / 2, svg.width / 2 - 20
-    for tick in ticks:
-        x = middle + half * tick / (100 * reach)
-        svg.shape("line", x1=x, x2=x, y1=0, y2=svg.height - 20, kind="grid" if tick else "zero")
-        svg.text(x, svg.height - 5, f"{tick:+g}" if tick else "0", "tick", "middle")
+    svg = Svg(len(marks) * row + 28, title)
+    low, high = min(0.0, *(mark.low for mark in marks)), max(0.0, *(mark.high for mark in marks))
+    pad = 0.06 * (high - low) or 0.05
+    x = _Scale(100 * (low - pad), 100 * (high + pad), 8, svg.width - 8)
+    for tick in nice_ticks(x.low, x.high, 6):
+        svg.shape("line", x1=x(tick), x2=x(tick), y1=0, y2=svg.height - 20, kind="grid" if tick else "zero")
+        svg.text(x(tick), svg.height - 5, f"{tick:+g}" if tick else "0", "tick", "middle")
     for index, mark in enumerate(marks):
-        y = index * row + 27
-        x, low, high = (middle + half * part / reach for part in (mark.value, mark.low, mark.high))
+        y = index * row + 28
         shown = mark.low > 0 or mark.high < 0
         kind = "certain" if shown else "open"
-        svg.text(4, y - 12, _short(mark.label, 58), "label")
-        svg.shape("line", mark.hint, x1=low, x2=high, y1=y, y2=y, kind=f"wide {kind}")
-        svg.shape("circle", mark.hint, cx=x, cy=y, r=4.5, kind=kind)
-        svg.text(svg.width - 4, y - 12, f"{100 * mark.value:+.1f}" if shown else "not shown", "value", "end")
+        svg.text(4, y - 13, _short(mark.label, 58), "label")
+        ends = {"x1": x(100 * mark.low), "x2": x(100 * mark.high)}
+        svg.shape("line", mark.hint, **ends, y1=y, y2=y, kind=f"wide {kind}")
+        svg.shape("circle", mark.hint, cx=x(100 * mark.value), cy=y, r=4.5, kind=kind)
+        svg.text(svg.width - 4, y - 13, f"{100 * mark.value:+.1f}" if shown else "not shown", "value", "end")
     return svg.markup()
 
 
@@ -154,7 +153,7 @@ def lines(title: str, series: Sequence[Series], x_label: str, shade_from: float 
         svg.shape(
             "rect", x=x(start), y=TOP, width=x.end - x(start), height=svg.height - BOTTOM - TOP, kind="beyond"
         )
-        svg.text(x.end - 6, TOP + 14, "more steps than trained on", "tick", "end")
+        svg.text(x.end, TOP - 7, "more steps than trained on", "tick", "end")
     _frame(
         svg,
         x,
@@ -189,22 +188,14 @@ def scatter(title: str, marks: Sequence[Mark], x_label: str, unit: str) -> Marku
     _frame(svg, x, y, [], [0, 0.25, 0.5, 0.75, 1], x_label)
     for tick in inside if len(inside) <= 7 else inside[:: len(inside) // 6 + 1]:
         svg.text(x(math.log10(tick)), svg.height - 18, compact(tick) + unit, "tick", "middle")
+    taken: list[tuple[float, float]] = []
     for mark, position in zip(marks, logs, strict=True):
         at, right_half = x(position), x(position) > svg.width * 0.62
-        svg.shape(
-            "line",
-            mark.hint,
-            x1=at,
-            x2=at,
-            y1=y(mark.low),
-            y2=y(mark.high),
-            kind=_colour(mark, "stroke wide"),
-        )
+        bounds = {"y1": y(mark.low), "y2": y(mark.high)}
+        svg.shape("line", mark.hint, x1=at, x2=at, **bounds, kind=_colour(mark, "stroke wide"))
         svg.shape("circle", mark.hint, cx=at, cy=y(mark.value), r=5, kind=_colour(mark, "dot"))
-        name_at = at - 9 if right_half else at + 9
-        svg.text(
-            name_at, y(mark.value) + 4, _short(mark.label, 24), "label", "end" if right_half else "start"
-        )
+        name_at, anchor = (at - 9, "end") if right_half else (at + 9, "start")
+        svg.text(name_at, _free_line(taken, at, y(mark.value) + 4), _short(mark.label, 24), "label", anchor)
     return svg.markup()
 
 
@@ -222,10 +213,10 @@ def curve(title: str, points: Sequence[tuple[float, float, float, float]]) -> Ma
     for tick in nice_ticks(x.low, x.high, 4):
         svg.text(x(tick), svg.height - 5, compact(tick), "tick", "middle" if tick > x.low else "start")
     band = [(x(p[0]), y(p[3])) for p in points] + [(x(p[0]), y(p[2])) for p in reversed(points)]
-    svg.shape("path", d=_path(band) + "Z", kind="band c0")
+    svg.shape("path", d=_path(band) + "Z", kind="band c1")
     if len(points) == 1:
-        svg.shape("circle", cx=x(xs[0]), cy=y(points[0][1]), r=3, kind="dot c0")
-    svg.shape("path", d=_path([(x(p[0]), y(p[1])) for p in points]), kind="stroke line c0")
+        svg.shape("circle", cx=x(xs[0]), cy=y(points[0][1]), r=3, kind="dot c1")
+    svg.shape("path", d=_path([(x(p[0]), y(p[1])) for p in points]), kind="stroke line c1")
     return svg.markup()
 
 
@@ -280,6 +271,16 @@ def _frame(
     for tick in x_ticks:
         svg.text(x(tick), svg.height - 18, f"{tick:g}", "tick", "middle")
     svg.text((x.start + x.end) / 2, svg.height - 3, x_label, "tick", "middle")
+
+
+def _free_line(taken: list[tuple[float, float]], x: float, y: float) -> float:
+    """A label's baseline, moved down past the labels that already stand near it."""
+    for _ in range(len(taken)):
+        if all(abs(x - other_x) > 120 or abs(y - other_y) >= 13 for other_x, other_y in taken):
+            break
+        y += 13
+    taken.append((x, y))
+    return y
 
 
 def _colour(thing: Mark | Series, kind: str) -> str:

@@ -10,6 +10,8 @@ from ponder.report.evaluations import stage_folders
 from ponder.runs.store import read_rows
 
 MAX_POINTS = 160
+LARGEST = 1e150
+"""Of the values that are drawn."""
 MAX_CURVES = 9
 """Panels of one stage."""
 FIRST = (
@@ -49,8 +51,8 @@ def _curves(journal: Path) -> list[Curve]:
     values: dict[str, list[tuple[float, float]]] = {}
     left_out: dict[str, int] = {}
     for index, row in enumerate(read_rows(journal)):
-        step = row.get("step")
-        x = float(step) if _is_number(step) else float(index)
+        step = row.get("step", index)
+        x = float(step if _is_number(step) else index)
         for name, value in row.items():
             if name == "step" or isinstance(value, str | bool | list | dict):
                 continue
@@ -74,4 +76,5 @@ def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float, float, 
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value can be drawn: near the limits of a float even the height of the axis overflows."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST

@@ -14,6 +14,7 @@ from ponder.measure.stored import latest_chunks, stored_answers
 from ponder.runs.store import read_rows
 
 PLAN = "evaluation.json"
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Evaluation:
 
 
 def find_evaluations(run_folder: Path) -> list[Evaluation]:
-    """Evaluations directly in a run folder, oldest first; the folder may itself be one.
+    """Evaluations directly in a run folder, in order; the folder may itself be one.
 
     Raises:
         ResourceError: If there is no such folder.
@@ -72,9 +73,11 @@ def find_evaluations(run_folder: Path) -> list[Evaluation]:
 
 
 def stage_folders(run_folder: Path) -> list[Path]:
-    """Folders of the stages, in the order in which they were begun as far as the file system remembers."""
+    """Folders of the stages in the order of the recipe; those it does not know come last."""
+    manifest = read_object(run_folder / MANIFEST) or {}
+    order = {name: index for index, name in enumerate(manifest.get("keys", ()))}
     folders = [path for path in run_folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return sorted(folders, key=lambda path: (_begun(path), path.name))
+    return sorted(folders, key=lambda path: (order.get(path.name, len(order)), path.name))
 
 
 def read_object(path: Path) -> Json | None:
@@ -100,8 +103,3 @@ def _rows(folder: Path, name: str) -> Iterator[Json]:
         if path.is_file():
             return read_rows(path)
     return iter(())
-
-
-def _begun(folder: Path) -> float:
-    """Time of the folder's oldest file."""
-    return min((path.stat().st_mtime for path in folder.iterdir() if path.is_file()), default=float("inf"))

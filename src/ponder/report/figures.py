@@ -36,14 +36,18 @@ def of_evaluation(
     """Charts of one evaluation as {title, note, svg}; one without data is left out."""
     known = [row for row in rows if row["accuracy"] is not None and colours[row["model"]] < MAX_MODELS]
     overall = [row for row in known if row["task"] is None and row["steps"] is None]
-    found = [_accuracy(split, part, colours) for split, part in _by("split", overall).items()]
-    skills = [row for row in known if row["task"] is not None and row["steps"] is None]
-    found += [_skills(split, part, colours) for split, part in _by("split", skills).items() if len(part) > 1]
-    steps = [row for row in known if row["task"] is None and row["steps"] is not None]
-    found += _steps(steps, colours, inside)
-    first = next(iter(_by("split", overall).values()), [])
-    found += _tradeoffs(first, {row["model"]: row for row in costs}, colours)
+    by_split = _by("split", overall)
+    skill_rows = [row for row in known if row["task"] is not None and row["steps"] is None]
+    skills = [
+        _skills(split, part, colours) for split, part in _by("split", skill_rows).items() if len(part) > 1
+    ]
+    step_rows = [row for row in known if row["task"] is None and row["steps"] is not None]
+    steps = _steps(step_rows, colours, inside)
+    found = [_accuracy(split, part, colours) for split, part in by_split.items()]
+    found += steps[:1] + skills[:1]
+    found += _tradeoffs(next(iter(by_split.values()), []), {row["model"]: row for row in costs}, colours)
     found += [_pairs(split, part) for split, part in _by("split", pairs).items()]
+    found += steps[1:] + skills[1:]
     return [chart for chart in found if chart is not None]
 
 
@@ -83,7 +87,7 @@ def _skills(split: str, rows: Sequence[Json], colours: Mapping[str, int]) -> Jso
 
 
 def _steps(rows: Sequence[Json], colours: Mapping[str, int], inside: int | None) -> list[Json]:
-    """Accuracy against the number of steps: the first split with `longer` behind it, then each other split."""
+    """Accuracy against the number of steps: the first split with `longer` behind it, then the others."""
     splits = _by("split", rows)
     if not splits:
         return []

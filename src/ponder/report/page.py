@@ -20,17 +20,16 @@ from markupsafe import Markup
 from ponder.core.types import Json
 from ponder.report import figures, table
 from ponder.report.curves import training_curves
-from ponder.report.evaluations import Evaluation, find_evaluations, read_object, stage_folders
+from ponder.report.evaluations import MANIFEST, Evaluation, find_evaluations, read_object, stage_folders
 from ponder.report.numbers import numbers_of
 from ponder.report.traces import browser_data, embedded
-from ponder.runs.store import write_atomic
+from ponder.runs.store import SUMMARY, write_atomic
 
 MAX_ROWS = 200
 """Rows of one table on the page; `ponder report RUN --json` has them all."""
 MAX_PANELS = 60
 MAX_NOTE = 20_000
 """Characters of one record in the section on how the run was made."""
-RECORDS = ("run.json", "manifest.json", "recipe.json", "environment.json")
 
 
 def write_report(run_folder: Path, out: Path | None = None) -> Path:
@@ -82,6 +81,7 @@ def _section(numbers: Json, evaluation: Json) -> Json:
     overall = [row for row in rows if row["task"] is None and row["steps"] is None]
     by_model = {row["model"]: row for row in costs}
     splits = list(dict.fromkeys(row["split"] for row in overall))
+    overall.sort(key=lambda row: splits.index(row["split"]))
     colours = {label: index for index, label in enumerate(evaluation["models"])}
     return {
         "plan": evaluation,
@@ -91,7 +91,7 @@ def _section(numbers: Json, evaluation: Json) -> Json:
         "lead": [row for row in overall if row["split"] == splits[0]] if splits else [],
         "rows": [{**row, "cost": by_model.get(row["model"], {})} for row in overall],
         "costs": costs,
-        "pairs": pairs,
+        "findings": [row for row in pairs if row["split"] == splits[0]],
         "withheld": any(row["withheld"] for row in rows),
         "charts": figures.of_evaluation(rows, pairs, costs, colours, evaluation["inside_steps"]),
     }
@@ -109,17 +109,18 @@ def _browser(evaluations: list[Evaluation]) -> Json:
 
 
 def _records(run_folder: Path, evaluations: list[Evaluation]) -> list[Json]:
-    """How the run was made: its manifest, each stage's summary, and the machine that answered."""
-    found: list[tuple[str, Any]] = [(name, read_object(run_folder / name)) for name in RECORDS]
+    """How the run was made: recipe, manifest, each stage's summary, and the machine that answered."""
+    recipe = run_folder / "recipe.yaml"
+    texts = [("recipe", recipe.read_text(errors="replace"))] if recipe.is_file() else []
+    found: list[tuple[str, Any]] = [("manifest", read_object(run_folder / MANIFEST))]
     found += [
-        (f"{folder.name}: summary", read_object(folder / "summary.json"))
-        for folder in stage_folders(run_folder)
+        (f"{folder.name}: summary", read_object(folder / SUMMARY)) for folder in stage_folders(run_folder)
     ]
     found += [(f"{evaluation.stage}: machine", evaluation.machine()) for evaluation in evaluations]
-    shown = (
+    texts += [
         (name, json.dumps(value, indent=2, ensure_ascii=False)) for name, value in found if value is not None
-    )
-    return [{"name": name, "text": text[:MAX_NOTE]} for name, text in shown][:MAX_PANELS]
+    ]
+    return [{"name": name, "text": text[:MAX_NOTE]} for name, text in texts][:MAX_PANELS]
 
 
 def _asset(name: str) -> str:

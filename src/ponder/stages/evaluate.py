@@ -72,7 +72,10 @@ def _label(name: str) -> str:
 
 
 class Evaluate(Stage):
-    """Samples every model on the same problems, judges the answers and counts them with their uncertainty."""
+    """Samples every model on the same problems, judges the answers and counts them with their uncertainty.
+
+    `seed` is that of the problems and of sampling, 0 when it is not set.
+    """
 
     inputs: ClassVar[tuple[str, ...]] = ("models",)
 
@@ -91,8 +94,6 @@ class Evaluate(Stage):
     top_k: int = Field(default=0, ge=0)
     max_new_tokens: int = Field(default=512, ge=1)
     max_thinking_tokens: int | None = Field(default=None, ge=0)
-    seed: int = 0
-    """Of the problems and of sampling; not the run's, so that different runs are measured on one set."""
 
     def __call__(self, context: Context) -> Json:
         """Write a journal of traces per model, `results.json` and `timing.json`."""
@@ -124,6 +125,11 @@ class Evaluate(Stage):
         return Estimate(rows * len(parts), tokens * len(parts), memory, seconds, note)
 
     @property
+    def fixed_seed(self) -> int:
+        """Of the problems and of sampling: not the run's, so that different runs are measured on one set."""
+        return self.seed or 0
+
+    @property
     def sampling(self) -> Sampling:
         """How every model is sampled."""
         default = 0.0 if self.samples == 1 else 1.0
@@ -133,7 +139,7 @@ class Evaluate(Stage):
             top_k=self.top_k,
             max_new_tokens=self.max_new_tokens,
             max_thinking_tokens=self.max_thinking_tokens,
-            seed=derive_seed(self.seed, "evaluate"),
+            seed=derive_seed(self.fixed_seed, "evaluate"),
         )
 
     @property
@@ -152,7 +158,7 @@ class Evaluate(Stage):
                         where="splits",
                         fix=f"it has: {', '.join(task.splits)}",
                     )
-                for problem in task.problems(split, self.limit, self.seed):
+                for problem in task.problems(split, self.limit, self.fixed_seed):
                     problems.append(problem.model_copy(update={"meta": {**problem.meta, "split": split}}))
         keys = [(problem.task, problem.meta["split"], problem.id) for problem in problems]
         if not problems or len(set(keys)) < len(keys):
@@ -168,7 +174,7 @@ class Evaluate(Stage):
             "splits": list(self.splits),
             "limit": self.limit,
             "samples": self.samples,
-            "seed": self.seed,
+            "seed": self.fixed_seed,
             "sampling": self.sampling.model_dump(mode="json"),
             "problems": len(problems),
             "problems_digest": _digest(problem.model_dump_json() for problem in problems),
@@ -220,7 +226,7 @@ class _Runner:
     def run(self, name: str, progress: Progress, offset: int) -> None:
         """Sample, judge and store; a model whose journal is complete is not even opened."""
         samples, size = self.stage.samples, self.stage.problems_per_chunk
-        done = len(self.journal) // samples
+        done = min(len(self.journal) // samples, len(self.problems))
         if done < len(self.problems):
             done = done // size * size
         self.journal.truncate(done * samples)
@@ -252,7 +258,7 @@ class _Runner:
     def _rows(self, problem: Problem, group: Sequence[Completion]) -> Iterator[Json]:
         verifier = self.verifiers[problem.task]
         for index, completion in enumerate(group):
-            trace = judge(problem, completion, verifier, {}).model_copy(update={"sampler": self.label})
+            trace = judge(problem, completion, verifier, {}, self.label)
             yield trace_row(trace, index, verifier)
 
     def _timing(

@@ -20,7 +20,7 @@ class Report(Stage):
     def __call__(self, context: Context) -> Json:
         """Write `report.html` for the whole run into this stage's folder."""
         page = write_report(context.folder.path.parent, context.folder.path / "report.html")
-        return {"page": page.name, "bytes": page.stat().st_size}
+        return {"page": page.name}
 
     def estimate(self, context: Context) -> Estimate:
         """Reading stored traces: seconds."""
