@@ -1,0 +1,194 @@
+"""Keys and values of a cohort at one layer: prompts stored once per group, and one suffix per sample.
+
+Groups that enter the batch together form a cohort, so their samples always have suffixes of equal length: no suffix is
+padded, and a sliding window is a slice. Prompts are padded at their left for the same reason. The attention over prompt
+and suffix is computed apart and joined by the log-sum-exp of the scores.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+BLOCK = 64
+"""Tokens by which suffixes grow."""
+HIDDEN = -1e30
+"""Score of a padded place: finite, so that a row that sees nothing has weight 0 and not NaN."""
+
+
+class Part(NamedTuple):
+    """Attention over some of the keys."""
+
+    output: Tensor  # (batch, M, value dim)
+    mass: Tensor  # (batch, M, 1) log-sum-exp of the scores, nats
+
+
+class Scores(NamedTuple):
+    """How the model wants its scores made."""
+
+    scaling: float
+    window: int | None
+    softcap: float | None
+
+
+class Grid:
+    """Where the samples of each group sit, as a rectangle (groups, width) of rows of the batch.
+
+    Args:
+        owners: (n,) group of each row, int64 on the CPU.
+        groups: Number of groups.
+        device: Of the model.
+    """
+
+    def __init__(self, owners: Tensor, groups: int, device: torch.device) -> None:
+        """Plan it once; it holds for all layers until a row leaves."""
+        count = len(owners)
+        order = owners.argsort(stable=True)
+        sizes = owners.bincount(minlength=groups)
+        place = torch.empty_like(owners)
+        place[order] = torch.arange(count) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+        self.groups, self.width = groups, int(sizes.max())
+        cells = owners * self.width + place
+        self._whole = count == groups * self.width and bool((cells == torch.arange(count)).all())
+        rows = torch.zeros(groups * self.width, dtype=torch.int64)
+        rows[cells] = torch.arange(count)
+        self._rows, self._cells = rows.to(device), cells.to(device)
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """(n, heads of keys, R, d) -> (groups * heads of keys, width * R, d): a group's queries under each other."""
+        cells = rows if self._whole else rows[self._rows]
+        _, heads, stack, dim = rows.shape
+        cells = cells.view(self.groups, self.width, heads, stack, dim).transpose(1, 2)
+        return cells.reshape(self.groups * heads, self.width * stack, dim)
+
+    def gather(self, cells: Tensor, heads: int) -> Tensor:
+        """(groups * heads, width * R, d) -> (n * heads, R, d), the inverse of `spread`."""
+        dim = cells.shape[-1]
+        cells = cells.view(self.groups, heads, self.width, -1, dim).transpose(1, 2)
+        cells = cells.reshape(self.groups * self.width, heads, -1, dim)
+        rows = cells if self._whole else cells[self._cells]
+        return rows.flatten(0, 1)
+
+
+class LayerCache:
+    """One layer's keys and values of a cohort.
+
+    Args:
+        groups: Prompts.
+        rows: Samples of all groups.
+        prefix: Tokens of the longest prompt.
+        keys: Any key tensor of this layer, (1, heads, T, dim), for its sizes.
+        values: The same for values.
+        dtype: Of the cache.
+    """
+
+    def __init__(
+        self, groups: int, rows: int, prefix: int, keys: Tensor, values: Tensor, dtype: torch.dtype
+    ) -> None:
+        """Make room for the prompts and the first block of suffixes."""
+        self.heads = keys.shape[1]
+        self.prefix_keys, self.prefix_values = (
+            torch.zeros(groups, self.heads, prefix, t.shape[-1], dtype=dtype, device=t.device)
+            for t in (keys, values)
+        )
+        self.suffix_keys, self.suffix_values = (
+            torch.empty(rows, self.heads, BLOCK, t.shape[-1], dtype=dtype, device=t.device)
+            for t in (keys, values)
+        )
+
+    def store_prompts(self, groups: slice, index: Tensor, real: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Copy packed prompts into their left-padded places.
+
+        Args:
+            groups: Which prompts of the cohort.
+            index: (groups, prefix) packed position of each place.
+            real: (groups, 1, prefix, 1) False at padding, which stays zero.
+            keys: (1, heads, T, dim) packed.
+            values: (1, heads, T, dim) packed.
+        """
+        for cache, packed in ((self.prefix_keys, keys), (self.prefix_values, values)):
+            cache[groups] = packed[0][:, index].transpose(0, 1) * real
+
+    def append(self, keys: Tensor, values: Tensor, length: int) -> None:
+        """Store (n, heads, dim) as the suffixes' entry `length - 1`."""
+        self.suffix_keys[: len(keys), :, length - 1] = keys
+        self.suffix_values[: len(keys), :, length - 1] = values
+
+    def attend(
+        self, query: Tensor, length: int, grid: Grid, padding: Tensor | None, scores: Scores
+    ) -> Tensor:
+        """Attention of the newest tokens.
+
+        Args:
+            query: (n, query heads, dim) of the tokens that were appended last.
+            length: Suffix length, those tokens included.
+            grid: Where the rows' groups are.
+            padding: (groups, 1, 1, prefix) 0 or `HIDDEN`; None when all prompts are equally long.
+            scores: How the model wants its scores made.
+
+        Returns:
+            (n, query heads, value dim).
+        """
+        rows, heads, dim = query.shape
+        stacked = (query * scores.scaling).to(self.suffix_keys.dtype).view(rows, self.heads, -1, dim)
+        begin = 0 if scores.window is None else max(0, length - scores.window)
+        own = _part(
+            stacked.flatten(0, 1),
+            self.suffix_keys[:rows, :, begin:length].flatten(0, 1),
+            self.suffix_values[:rows, :, begin:length].flatten(0, 1),
+            scores.softcap,
+        )
+        prefix = self.prefix_keys.shape[2]
+        begin = 0 if scores.window is None else max(0, prefix + length - scores.window)
+        if begin >= prefix:
+            return own.output.view(rows, heads, -1)
+        shared = _part(
+            grid.spread(stacked),
+            self.prefix_keys[:, :, begin:].flatten(0, 1),
+            self.prefix_values[:, :, begin:].flatten(0, 1),
+            scores.softcap,
+            None if padding is None else padding[..., begin:],
+        )
+        weight = torch.sigmoid(grid.gather(shared.mass, self.heads) - own.mass)
+        output = torch.lerp(own.output, grid.gather(shared.output, self.heads), weight.to(own.output.dtype))
+        return output.view(rows, heads, -1)
+
+    def grow(self, rows: int, length: int) -> None:
+        """One more block for the first `rows` suffixes."""
+        for name in ("suffix_keys", "suffix_values"):
+            setattr(self, name, grown(getattr(self, name), rows, length, axis=2))
+
+    def move_rows(self, holes: Tensor, movers: Tensor, length: int) -> None:
+        """Overwrite finished suffixes with living ones from the end."""
+        for suffix in (self.suffix_keys, self.suffix_values):
+            suffix[holes, :, :length] = suffix[movers, :, :length]
+
+    def keep_groups(self, groups: Tensor) -> None:
+        """Forget the prompts of all other groups."""
+        self.prefix_keys, self.prefix_values = self.prefix_keys[groups], self.prefix_values[groups]
+
+
+def grown(old: Tensor, rows: int, length: int, axis: int) -> Tensor:
+    """A copy of the first `rows` rows and `length` entries along `axis`, with room for one more block."""
+    new = old.new_empty((rows, *old.shape[1:axis], length + BLOCK, *old.shape[axis + 1 :]))
+    new.narrow(axis, 0, length).copy_(old[:rows].narrow(axis, 0, length))
+    return new
+
+
+def _part(
+    query: Tensor, keys: Tensor, values: Tensor, softcap: float | None, padding: Tensor | None = None
+) -> Part:
+    """Attention of scaled queries (batch, M, d) over (batch, S, d), and how much mass the scores had."""
+    scores = torch.bmm(query, keys.transpose(1, 2))
+    if softcap is not None:
+        scores = scores.div_(softcap).tanh_().mul_(softcap)
+    if padding is not None:
+        scores.view(len(padding), -1, *scores.shape[1:]).add_(padding)
+    if scores.dtype != torch.float32:
+        scores = scores.float()
+    top = scores.amax(-1, keepdim=True)
+    weights = scores.softmax(-1)
+    mass = top - weights.amax(-1, keepdim=True).log()
+    return Part(torch.bmm(weights.to(values.dtype), values), mass)

@@ -1,0 +1,263 @@
+"""The sampling loop: prompts enter in cohorts, every step adds one token to every sample, finished samples leave."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ponder.core.errors import PonderError, ResourceError
+from ponder.core.types import Sampling
+from ponder.engines._cohort import Cohort, Finished, Job
+from ponder.engines._drawing import Drawn, draw
+from ponder.engines._layouts import DecodeLayout, PrefillLayout
+from ponder.models.attention import Layout
+
+PREFILL_TOKENS = 8192
+"""Most prompt tokens of one forward pass, unless a single prompt is longer."""
+REFILL_BELOW = 0.75
+"""New prompts enter when the batch is less full than this, because small cohorts cost more than empty places."""
+MAX_PADDING = 1.3
+"""Padded over real prompt tokens in a cohort ..."""
+FREE_PADDING = 2048
+"""... unless the padding is fewer tokens than this, where another cohort would cost more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What may be alive at once."""
+
+    rows: int
+    bytes: int
+    token_bytes: int
+    """Keys and values of one token in all layers."""
+    row_bytes: int
+    """What a sample needs beside them: logits and their copies."""
+
+    def of_job(self, job: Job, max_new_tokens: int) -> int:
+        """Bytes that a job can come to need."""
+        samples = len(job.samples)
+        tokens = len(job.ids) + samples * max_new_tokens
+        return tokens * self.token_bytes + samples * self.row_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What ends a sample before `max_new_tokens`, and what closes its thought."""
+
+    stop_ids: frozenset[int]
+    tags: tuple[int, int] | None
+    """Tokens that open and close a thought; None where no budget is kept."""
+    opened: bool
+    """Whether prompts end inside a thought."""
+    candidates: Tensor | None
+    """(V,) whether a token can complete a stop string; None without stop strings."""
+    met: Callable[[list[int]], bool]
+    """Whether tokens contain a stop string."""
+
+
+class Decoder:
+    """Draws all samples of some jobs; used once.
+
+    Args:
+        model: In evaluation mode, loaded with Ponder's attention.
+        sampling: How tokens are drawn.
+        ending: What ends a sample.
+        limits: What may be alive at once.
+        cache_dtype: Of keys and values; None as the model computes.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        sampling: Sampling,
+        ending: Ending,
+        limits: Limits,
+        cache_dtype: torch.dtype | None,
+    ) -> None:
+        """Start with an empty batch."""
+        self.cohorts: list[Cohort] = []
+        self.drawn = 0
+        self._model, self._sampling, self._ending = model, sampling, ending
+        self._limits, self._cache_dtype = limits, cache_dtype
+        self._stops: Tensor | None = None
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[list[Finished]]:
+        """Advance by one token at a time; yields the samples that finished with it.
+
+        Raises:
+            ResourceError: If a single sample needs more than the memory budget.
+            PonderError: If logits are not finite.
+        """
+        waiting = deque(sorted(jobs, key=lambda job: -len(job.ids)))
+        while waiting or self.cohorts:
+            if waiting and self._alive < REFILL_BELOW * self._limits.rows:
+                for part in _similar(self._admit(waiting)):
+                    yield self._prefill(part)
+            if self.cohorts:
+                yield self._step()
+
+    @property
+    def _alive(self) -> int:
+        return sum(cohort.rows for cohort in self.cohorts)
+
+    def _admit(self, waiting: deque[Job]) -> list[Job]:
+        """Take the jobs that fit beside what is alive; one that never fits whole is split."""
+        new = self._sampling.max_new_tokens
+        rows = self._limits.rows - self._alive
+        space = self._limits.bytes - sum(
+            self._limits.of_job(job, new) for cohort in self.cohorts for job in cohort.jobs
+        )
+        taken: list[Job] = []
+        while waiting:
+            job = waiting[0]
+            fitting = min(rows, self._fitting(job, space))
+            if fitting < len(job.samples):
+                if taken or self.cohorts:
+                    break
+                if fitting < 1:
+                    self._refuse(job)
+                waiting[0] = _cut(job, fitting, len(job.samples))
+                job = _cut(job, 0, fitting)
+            else:
+                waiting.popleft()
+            taken.append(job)
+            rows -= len(job.samples)
+            space -= self._limits.of_job(job, new)
+        return taken
+
+    def _fitting(self, job: Job, space: int) -> int:
+        """How many of a job's samples fit into so many bytes."""
+        prompt = len(job.ids) * self._limits.token_bytes
+        sample = self._sampling.max_new_tokens * self._limits.token_bytes + self._limits.row_bytes
+        return max(0, (space - prompt) // max(sample, 1))
+
+    def _refuse(self, job: Job) -> None:
+        needed = self._limits.of_job(_cut(job, 0, 1), self._sampling.max_new_tokens)
+        raise ResourceError(
+            f"one sample needs up to {needed / 2**20:.0f} MiB of keys and values, "
+            f"the budget is {self._limits.bytes / 2**20:.0f} MiB",
+            where=f"prompt {job.prompt}, {len(job.ids)} tokens",
+            fix="lower max_new_tokens or raise the engine's memory budget",
+        )
+
+    # Not around `run`: a generator would leave the mode switched on for whoever it yields to.
+    @torch.inference_mode()
+    def _prefill(self, jobs: list[Job]) -> list[Finished]:
+        """Run some prompts, once each, and draw the first token of all their samples."""
+        device = self._model.device
+        cohort = Cohort.of(jobs, self._ending.opened, device, self._cache_dtype)
+        width = max(len(job.ids) for job in jobs)
+        last, first = [], 0
+        for pack in _packs(jobs):
+            lengths = [len(job.ids) for job in pack]
+            layout = PrefillLayout(lengths, cohort, first, width, device)
+            ids = torch.tensor([token for job in pack for token in job.ids], device=device)
+            positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
+            ends = torch.tensor(lengths, device=device).cumsum(0) - 1
+            last.append(self._forward(ids, positions, layout, ends))
+            first += len(pack)
+        repeats = torch.tensor([len(job.samples) for job in jobs], device=device)
+        self.cohorts.append(cohort)
+        return self._advance([cohort], torch.cat(last).repeat_interleave(repeats, dim=0))
+
+    @torch.inference_mode()
+    def _step(self) -> list[Finished]:
+        """One more token for everything that is alive."""
+        ids, positions = (torch.cat(parts) for parts in zip(*(c.inputs for c in self.cohorts), strict=True))
+        return self._advance(self.cohorts, self._forward(ids, positions, DecodeLayout(self.cohorts)))
+
+    def _forward(self, ids: Tensor, positions: Tensor, layout: Layout, ends: Tensor | None = None) -> Tensor:
+        """Logits (n, V), float32: of the packed places `ends`, or of all tokens."""
+        logits = self._model(
+            input_ids=ids[None],
+            position_ids=positions[None],
+            layout=layout,
+            use_cache=False,
+            logits_to_keep=0 if ends is None else ends,
+        ).logits[0]
+        return logits.float()
+
+    def _advance(self, cohorts: list[Cohort], logits: Tensor) -> list[Finished]:
+        """Draw and append a token for all rows of some cohorts, and take out what is finished."""
+        keys = torch.cat([cohort.keys for cohort in cohorts])
+        places = torch.cat([torch.full_like(cohort.keys, cohort.length) for cohort in cohorts])
+        drawn = draw(logits, self._sampling, keys, places)
+        self.drawn += len(keys)
+        self._check(cohorts, drawn)
+        finished: list[Finished] = []
+        sizes = [cohort.rows for cohort in cohorts]
+        for cohort, tokens, logprobs in zip(
+            cohorts, drawn.tokens.split(sizes), drawn.logprobs.split(sizes), strict=True
+        ):
+            limit = self._sampling.max_thinking_tokens
+            if limit is not None and self._ending.tags is not None:
+                tokens, logprobs = cohort.budget(tokens, logprobs, limit, self._ending.tags)
+            cohort.push(tokens, logprobs)
+            gone = self._ended(cohort, tokens, logits.shape[-1])
+            if len(gone):
+                finished += cohort.remove(gone)
+        self.cohorts = [cohort for cohort in self.cohorts if cohort.rows]
+        return finished
+
+    def _ended(self, cohort: Cohort, tokens: Tensor, vocabulary: int) -> Tensor:
+        """Rows (k,) of a cohort that ended with these tokens (n,), on the CPU."""
+        if cohort.length == self._sampling.max_new_tokens:
+            return torch.arange(len(tokens))
+        if self._stops is None:
+            self._stops = torch.zeros(vocabulary, dtype=torch.bool, device=tokens.device)
+            self._stops[sorted(self._ending.stop_ids)] = True
+        ended = self._stops[tokens]
+        if self._ending.candidates is not None:
+            for row in (self._ending.candidates[tokens] & ~ended).nonzero()[:, 0].tolist():
+                ended[row] = self._ending.met(cohort.sampled(row))
+        return ended.nonzero()[:, 0].cpu()
+
+    def _check(self, cohorts: list[Cohort], drawn: Drawn) -> None:
+        finite = drawn.logprobs.isfinite()
+        if bool(finite.all()):
+            return
+        row = int((~finite).nonzero()[0])
+        for cohort in cohorts:
+            if row < cohort.rows:
+                raise PonderError(
+                    "the model's logits are not finite",
+                    where=cohort.describe(row),
+                    fix="the weights have diverged: go back to an earlier checkpoint, or lower the learning rate",
+                )
+            row -= cohort.rows
+
+
+def _cut(job: Job, begin: int, end: int) -> Job:
+    return replace(job, samples=job.samples[begin:end], keys=job.keys[begin:end])
+
+
+def _similar(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Neighbours, longest prompt first, whose padding is worth it."""
+    part: list[Job] = []
+    for job in jobs:
+        longest = len((part or [job])[0].ids)
+        real = sum(len(member.ids) for member in part) + len(job.ids)
+        padded = longest * (len(part) + 1)
+        if part and padded > MAX_PADDING * real and padded - real > FREE_PADDING:
+            yield part
+            part = []
+        part.append(job)
+    if part:
+        yield part
+
+
+def _packs(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Neighbours that go through the model in one pass."""
+    pack: list[Job] = []
+    for job in jobs:
+        if pack and sum(len(member.ids) for member in pack) + len(job.ids) > PREFILL_TOKENS:
+            yield pack
+            pack = []
+        pack.append(job)
+    if pack:
+        yield pack

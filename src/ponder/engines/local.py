@@ -1,0 +1,249 @@
+"""Samples from a Hugging Face causal LM on this machine.
+
+A prompt is computed and stored once for all its samples, finished samples leave the batch, and nothing is kept between
+calls: the weights may change, and the next call feels it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from ponder.core.chat import Chat
+from ponder.core.errors import ConfigurationError
+from ponder.core.protocols import Sampler, Watch
+from ponder.core.types import Completion, Finish, FloatArray, Messages, Sampling, Usage
+from ponder.engines._cohort import Finished, Job
+from ponder.engines._decode import Decoder, Ending, Limits
+from ponder.engines._drawing import sequence_key
+from ponder.engines._stops import Texts
+from ponder.engines._support import Shape, cache_dtype, shape_of
+from ponder.models.head import hidden_states, logits
+from ponder.models.packed import PackedLayout
+
+MAX_BATCH = 512
+MEMORY_SHARE = 0.25
+"""Of the machine's memory, for keys and values, when no budget is given."""
+WATCH_EVERY = 16
+"""Steps between two calls of a watch."""
+REFERENCE_TOKENS = 4096
+"""Packed tokens that a reference scores in one pass, unless one sequence is longer."""
+LOGIT_ROWS = 1024
+
+
+class LocalSampler:
+    """Samples with the model's weights as they are when it is called.
+
+    Args:
+        model: Loaded with Ponder's attention.
+        chat: Its chat format.
+        name: For traces and reports.
+        budget_bytes: Memory for keys, values and logits; a quarter of the machine's by default.
+        max_batch: Samples that are alive at once.
+        policy_step: Optimiser steps the weights have taken, or what knows them.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        chat: Chat,
+        *,
+        name: str = "",
+        budget_bytes: int | None = None,
+        max_batch: int | None = None,
+        policy_step: Callable[[], int] | int = 0,
+    ) -> None:
+        """Refuse impossible limits; the model is looked at when it is first used."""
+        if (budget_bytes is not None and budget_bytes < 1) or (max_batch is not None and max_batch < 1):
+            raise ConfigurationError("budget_bytes and max_batch of a sampler must be at least 1")
+        self.name = name or type(model).__name__
+        self._model, self._chat, self._policy_step = model, chat, policy_step
+        self._budget_bytes, self._max_batch = budget_bytes, max_batch or MAX_BATCH
+
+    def generate(
+        self, prompts: Sequence[Messages], samples: int, sampling: Sampling, watch: Watch | None = None
+    ) -> list[list[Completion]]:
+        """See `ponder.core.protocols.Sampler`; equal prompts are sampled once and share their completions.
+
+        Raises:
+            ConfigurationError: If `samples` is below 1, a prompt is empty or does not fit the model's context, or a
+                thinking budget is asked of a model without thinking tags.
+            ResourceError: If the model cannot be sampled here, or one sample exceeds the memory budget.
+            PonderError: If logits are not finite.
+        """
+        if samples < 1:
+            raise ConfigurationError(f"samples is {samples}, and must be at least 1")
+        encoded = [tuple(self._chat.prompt(messages)) for messages in prompts]
+        if not encoded:
+            return []
+        distinct = list(dict.fromkeys(encoded))
+        texts = Texts(self._chat, sampling.stop)
+        found: dict[tuple[int, ...], list[Completion | None]] = {ids: [None] * samples for ids in distinct}
+        done = 0
+        with _evaluation(self._model):
+            decoder = self._decoder(encoded, sampling, texts)
+            for step, finished in enumerate(decoder.run(_jobs(distinct, samples, sampling.seed))):
+                for one in finished:
+                    found[distinct[one.prompt]][one.sample] = self._completion(
+                        one, distinct[one.prompt], texts
+                    )
+                done += len(finished)
+                if watch is not None and (finished or step % WATCH_EVERY == 0):
+                    watch(done, decoder.drawn)
+        return [[completion for completion in found[ids] if completion is not None] for ids in encoded]
+
+    def stream(self, messages: Messages, sampling: Sampling) -> Iterator[str]:
+        """The text of the first sample piece by piece; the pieces are whole characters and add up to its text."""
+        ids = tuple(self._chat.prompt(messages))
+        texts = Texts(self._chat, sampling.stop)
+        shown = 0
+        with _evaluation(self._model):
+            decoder = self._decoder([ids], sampling, texts)
+            for finished in decoder.run(_jobs([ids], 1, sampling.seed)):
+                text = (
+                    texts.text(finished[0].tokens)
+                    if finished
+                    else texts.settled(decoder.cohorts[0].sampled(0))
+                )
+                if len(text) > shown:
+                    yield text[shown:]
+                    shown = len(text)
+
+    def _decoder(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, texts: Texts) -> Decoder:
+        shape = shape_of(self._model)
+        _check_lengths(prompts, sampling.max_new_tokens, shape.max_positions)
+        device = self._model.device
+        ending = Ending(
+            stop_ids=frozenset(i for i in self._chat.stop_ids if i < shape.vocabulary),
+            tags=self._tags(sampling),
+            opened=self._chat.prompt_opens_thinking,
+            candidates=texts.candidates(shape.vocabulary, device),
+            met=texts.met,
+        )
+        return Decoder(self._model, sampling, ending, self._limits(shape), cache_dtype(self._model))
+
+    def _tags(self, sampling: Sampling) -> tuple[int, int] | None:
+        if sampling.max_thinking_tokens is None:
+            return None
+        opening, closing = self._chat.think_open, self._chat.think_close
+        if opening is None or closing is None:
+            raise ConfigurationError(
+                "a thinking budget needs <think> and </think> as single tokens, which this model does not have",
+                where="max_thinking_tokens",
+                fix="leave it out, or use a model with thinking tags",
+            )
+        return opening, closing
+
+    def _limits(self, shape: Shape) -> Limits:
+        budget = self._budget_bytes or int(MEMORY_SHARE * _memory(self._model.device))
+        return Limits(self._max_batch, budget, shape.token_bytes, row_bytes=4 * 4 * shape.vocabulary)
+
+    def _completion(self, one: Finished, prompt: tuple[int, ...], texts: Texts) -> Completion:
+        tokens = one.tokens
+        ended = tokens[-1] in self._chat.stop_ids or texts.met(tokens)
+        return Completion(
+            text=texts.text(tokens),
+            finish=Finish.STOP if ended else Finish.LENGTH,
+            prompt_tokens=prompt,
+            tokens=tuple(tokens),
+            logprobs=tuple(one.logprobs),
+            forced=one.forced,
+            usage=Usage(
+                prompt_tokens=len(prompt),
+                completion_tokens=len(tokens),
+                thinking_tokens=texts.thinking_tokens(tokens),
+            ),
+            seconds=one.seconds,
+            policy_step=self._policy_step() if callable(self._policy_step) else self._policy_step,
+        )
+
+
+class LocalReference:
+    """Log-probabilities under a model's weights, by a full forward pass.
+
+    Args:
+        model: Loaded with Ponder's attention.
+        max_tokens: Packed tokens of one pass.
+    """
+
+    def __init__(self, model: PreTrainedModel, max_tokens: int = REFERENCE_TOKENS) -> None:
+        """Keep the model; its weights are read when sequences are scored."""
+        self._model, self._max_tokens = model, max_tokens
+
+    @torch.inference_mode()
+    def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[FloatArray]:
+        """See `ponder.core.protocols.Reference`; at temperature 1."""
+        scores = [np.zeros(len(tokens), np.float32) for tokens in sequences]
+        order = sorted(
+            (i for i, tokens in enumerate(sequences) if len(tokens) > 1), key=lambda i: -len(sequences[i])
+        )
+        with _evaluation(self._model):
+            while order:
+                batch, total = [], 0
+                while order and (not batch or total + len(sequences[order[0]]) <= self._max_tokens):
+                    batch.append(order.pop(0))
+                    total += len(sequences[batch[-1]])
+                for i, values in zip(batch, self._score([sequences[i] for i in batch]), strict=True):
+                    scores[i][1:] = values[:-1]
+        return scores
+
+    def _score(self, sequences: list[Sequence[int]]) -> list[FloatArray]:
+        """Per sequence (T,): log-probability of the next token; the last entry says nothing."""
+        device = self._model.device
+        lengths = [len(tokens) for tokens in sequences]
+        ids = torch.tensor([token for tokens in sequences for token in tokens], device=device)
+        positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
+        hidden = hidden_states(self._model, ids, positions, PackedLayout(lengths, device))
+        following = ids.roll(-1)
+        rows = [
+            logits(self._model, part).log_softmax(-1).gather(-1, after[:, None])[:, 0]
+            for part, after in zip(hidden.split(LOGIT_ROWS), following.split(LOGIT_ROWS), strict=True)
+        ]
+        return [values.numpy() for values in torch.cat(rows).cpu().split(lengths)]
+
+
+@contextmanager
+def _evaluation(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode; training mode comes back afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _jobs(prompts: Sequence[tuple[int, ...]], samples: int, seed: int) -> list[Job]:
+    return [
+        Job(place, ids, range(samples), tuple(sequence_key(seed, ids, sample) for sample in range(samples)))
+        for place, ids in enumerate(prompts)
+    ]
+
+
+def _check_lengths(prompts: Sequence[tuple[int, ...]], new: int, limit: int | None) -> None:
+    for place, ids in enumerate(prompts):
+        if not ids:
+            raise ConfigurationError("the prompt has no tokens", where=f"prompt {place}")
+        if limit is not None and len(ids) + new > limit:
+            raise ConfigurationError(
+                f"{len(ids)} prompt tokens and {new} new ones do not fit the model's {limit} positions",
+                where=f"prompt {place}",
+                fix=f"shorten the prompt or lower max_new_tokens (to {limit - len(ids)})"
+                if len(ids) < limit
+                else "shorten the prompt; nothing is cut in silence",
+            )
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes of memory that the device has."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+plugin: type[Sampler] = LocalSampler
