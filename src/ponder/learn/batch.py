@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ponder.core.types import Example
-from ponder.models.packed import PackedLayout
+from ponder.models.packed import MATERIALISE_UP_TO, PackedLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,56 +47,82 @@ class MicroBatch:
     ref_logprob: Tensor  # (N,) NaN where there is none
 
 
+@dataclass(slots=True)
+class Family:
+    """Examples of one micro-batch that begin with the same prompt, which is then computed once."""
+
+    members: list[Example]
+
+    @property
+    def trunk(self) -> int:
+        """Packed tokens that all members read: the prompt, or everything when there is one member."""
+        shared = self.members[0].prompt_length if len(self.members) > 1 else inputs_of(self.members[0])
+        return min(shared, *map(inputs_of, self.members))
+
+
 def inputs_of(example: Example) -> int:
     """Leading tokens the model must read: all before the last target; 0 when nothing is weighted."""
     targets = _targets(example)
     return int(targets[-1]) if len(targets) else 0
 
 
-def micro_batches(examples: Sequence[Example], max_tokens: int) -> list[list[Example]]:
+def micro_batches(examples: Sequence[Example], max_tokens: int) -> list[list[Family]]:
     """Cut a step into micro-batches of at most `max_tokens` packed tokens (or one example), longest first.
 
-    Examples without a weighted token are left out.
+    Examples that share their prompt stay together as far as they fit. Those without a weighted token are
+    left out.
     """
-    batches: list[list[Example]] = []
+    lengths = [inputs_of(example) for example in examples]
+    families = _families(examples, lengths)
+    longest: dict[int, int] = {}
+    for family, length in zip(families, lengths, strict=True):
+        longest[family] = max(length, longest.get(family, 0))
+    taught = [i for i, length in enumerate(lengths) if length]
+    batches: list[dict[int, Family]] = []
     room = 0
-    for length, _, example in sorted(
-        ((inputs_of(e), -i, e) for i, e in enumerate(examples)), reverse=True, key=_order
-    ):
-        if length == 0:
-            break
-        if length > room:
-            batches.append([])
-            room = max_tokens
-        batches[-1].append(example)
-        room -= length
-    return batches
+    for i in sorted(taught, key=lambda i: (-longest[families[i]], families[i], -lengths[i], i)):
+        known = bool(batches) and families[i] in batches[-1]
+        cost = lengths[i] - (examples[i].prompt_length if known else 0)
+        if cost > room:
+            batches.append({})
+            known, cost, room = False, lengths[i], max_tokens
+        if known:
+            batches[-1][families[i]].members.append(examples[i])
+        else:
+            batches[-1][families[i]] = Family([examples[i]])
+        room -= cost
+    return [sorted(batch.values(), key=lambda f: (-len(f.members), -f.trunk)) for batch in batches]
 
 
-def pack(examples: Sequence[Example], device: torch.device | str) -> MicroBatch:
-    """Lay the sequences of a micro-batch one after another."""
-    lengths = [inputs_of(e) for e in examples]
-    starts = np.cumsum([0, *lengths[:-1]])
-    targets = [_targets(e) for e in examples]
-
-    def joined(rows: list[np.ndarray], dtype: torch.dtype) -> Tensor:
-        return torch.from_numpy(np.concatenate(rows)).to(device, dtype)
-
-    def at_targets(name: str) -> Tensor:
-        return joined([getattr(e, name)[t] for e, t in zip(examples, targets, strict=True)], torch.float32)
-
-    absent = [np.full(len(e.tokens), np.nan) if e.ref_logprob is None else e.ref_logprob for e in examples]
+def pack(families: Sequence[Family], device: torch.device | str) -> MicroBatch:
+    """Lay out a micro-batch: every trunk, then the rest of every member."""
+    trunks = [family.trunk for family in families]
+    branches = [[n for e in f.members if (n := inputs_of(e) - f.trunk)] for f in families]
+    starts = np.cumsum([0, *trunks])
+    tokens = [f.members[0].tokens[: f.trunk] for f in families]
+    positions = [np.arange(n) for n in trunks]
+    sources: list[np.ndarray] = []
+    row = int(starts[-1])
+    for family, start in zip(families, starts, strict=False):
+        for example in family.members:
+            end, trunk = inputs_of(example), family.trunk
+            rows = np.concatenate((start + np.arange(trunk), row + np.arange(end - trunk)))
+            sources.append(rows[_targets(example) - 1])
+            tokens.append(example.tokens[trunk:end])
+            positions.append(np.arange(trunk, end))
+            row += end - trunk
+    members = [example for family in families for example in family.members]
     return MicroBatch(
-        tokens=joined([e.tokens[:n] for e, n in zip(examples, lengths, strict=True)], torch.long),
-        positions=joined([np.arange(n) for n in lengths], torch.long),
-        layout=PackedLayout(lengths, device),
-        source=joined([t - 1 + s for t, s in zip(targets, starts, strict=True)], torch.long),
-        target=joined([e.tokens[t] for e, t in zip(examples, targets, strict=True)], torch.long),
-        ce_weight=at_targets("ce_weight"),
-        pg_weight=at_targets("pg_weight"),
-        advantage=at_targets("advantage"),
-        logprob=at_targets("logprob"),
-        ref_logprob=joined([r[t] for r, t in zip(absent, targets, strict=True)], torch.float32),
+        tokens=_joined(tokens, device, torch.long),
+        positions=_joined(positions, device, torch.long),
+        layout=PackedLayout(trunks, device, branches),
+        source=_joined(sources, device, torch.long),
+        target=_joined([e.tokens[_targets(e)] for e in members], device, torch.long),
+        ce_weight=_joined([e.ce_weight[_targets(e)] for e in members], device),
+        pg_weight=_joined([e.pg_weight[_targets(e)] for e in members], device),
+        advantage=_joined([e.advantage[_targets(e)] for e in members], device),
+        logprob=_joined([e.logprob[_targets(e)] for e in members], device),
+        ref_logprob=_joined([_reference(e)[_targets(e)] for e in members], device),
     )
 
 
@@ -107,5 +133,23 @@ def _targets(example: Example) -> np.ndarray:
     return chosen.nonzero()[0]
 
 
-def _order(row: tuple[int, int, Example]) -> tuple[int, int]:
-    return row[:2]
+def _reference(example: Example) -> np.ndarray:
+    return np.full(len(example.tokens), np.nan) if example.ref_logprob is None else example.ref_logprob
+
+
+def _families(examples: Sequence[Example], lengths: Sequence[int]) -> list[int]:
+    """Per example, the first one that begins with the same prompt; long sequences share nothing.
+
+    The attention of a shared prompt is materialised, which long sequences cannot afford.
+    """
+    first: dict[bytes, int] = {}
+    numbers: list[int] = []
+    for i, (example, length) in enumerate(zip(examples, lengths, strict=True)):
+        shareable = 0 < example.prompt_length <= length <= MATERIALISE_UP_TO
+        prompt = example.tokens[: example.prompt_length].tobytes()
+        numbers.append(first.setdefault(prompt, i) if shareable else i)
+    return numbers
+
+
+def _joined(rows: list[np.ndarray], device: torch.device | str, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.from_numpy(np.concatenate(rows)).to(device, dtype)

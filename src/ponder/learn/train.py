@@ -76,7 +76,8 @@ class LocalTrainer:
         Raises:
             PonderError: If no token carries a weight, or three steps in a row had to be skipped.
         """
-        batches = micro_batches(examples, self.optimisation.micro_batch_tokens)
+        teaching = [e for e in examples if self._teaches(e)] or examples
+        batches = micro_batches(teaching, self.optimisation.micro_batch_tokens)
         if not batches:
             raise PonderError(
                 f"none of the {len(examples)} examples of step {self.step_count} has a token to learn from",
@@ -90,6 +91,14 @@ class LocalTrainer:
             tokens += len(batch.tokens)
             backward(self.model, batch, settings, totals)
         return totals.metrics() | {"tokens": float(tokens)} | self._update(totals.loss)
+
+    def _teaches(self, example: Example) -> bool:
+        """Whether an example has a gradient at all; one that has none still counts in the denominators.
+
+        Members without advantage are the rule once a policy has become good, and cost nothing.
+        """
+        paid = (example.pg_weight != 0) & ((example.advantage != 0) | (self.surrogate.kl_coef > 0))
+        return bool(paid.any() or example.ce_weight.any())
 
     def sampler(self) -> Sampler:
         """A sampler over the weights as they are whenever it is called."""
