@@ -87,7 +87,7 @@ def draw_theory(rng: Random, steps: int, words: WordBank) -> Theory:
     chain, and none concludes the opposite of the chain, so none leads anywhere from the hero, not even backwards.
     """
     hero, other = rng.sample(words.names, 2)
-    number_idle = min(1 + (steps + 1) // 2, 6)
+    number_idle = min(1 + steps // 2, 6)
     traits = rng.sample(words.traits, min(steps + 1 + number_idle + 2, len(words.traits)))
     qualities = [NOT + trait if rng.random() < NEGATIVE_SHARE else trait for trait in traits]
     chain = [traits[0], *qualities[1 : steps + 1]]
