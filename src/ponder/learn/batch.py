@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ponder.core.errors import ConfigurationError
 from ponder.core.types import Example
 from ponder.models.packed import MATERIALISE_UP_TO, PackedLayout
 
@@ -24,11 +25,18 @@ class Denominators:
 
     @classmethod
     def of(cls, examples: Sequence[Example]) -> Denominators:
-        """Token 0 has nothing before it and is never a target, whatever its weight."""
-        return cls(
-            float(sum(e.ce_weight[1:].sum(dtype=np.float64) for e in examples)),
-            float(sum(e.pg_share for e in examples)),
-        )
+        """Token 0 has nothing before it and is never a target, whatever its weight.
+
+        Raises:
+            ConfigurationError: If there are members of the policy loss but no share of its denominator.
+        """
+        policy = float(sum(e.pg_share for e in examples))
+        if not policy > 0 and any(e.pg_weight.any() for e in examples):
+            raise ConfigurationError(
+                "examples have members of the policy loss (pg_weight) but their pg_share sums to nothing",
+                fix="let the objective give each example its part of the denominator",
+            )
+        return cls(float(sum(e.ce_weight[1:].sum(dtype=np.float64) for e in examples)), policy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class Totals:
         means = ("ratio", "clip_low", "clip_high", "logprob_gap", "kl_sampler", "kl_reference")
         return (
             result
-            | {name: total[name] for name in ("loss_policy", "loss_kl")}
+            | {name: total[name] for name in ("loss_policy", "loss_kl", "members")}
             | {name: total[name] / members for name in means}
             | {"logprob_gap_max": float(self.gap_max)}
         )
