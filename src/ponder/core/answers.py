@@ -1,7 +1,7 @@
 """One policy for reading a response: where thinking ends, and which words are the final answer.
 
-The answer is looked for only after the end of thinking. A thought that never closes is a truncated response and has no
-answer, whatever it says inside. Everything here is linear in the length of the text.
+The answer is looked for only after the end of thinking. A thought that never closes is a truncated response
+and has no answer, whatever it says inside. Everything here is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -32,6 +32,35 @@ class FinalAnswer(NamedTuple):
     """`marked` or `last line` when found; `no answer` or `truncated` when not."""
 
 
+class WorkedSolution(NamedTuple):
+    """Somebody's solution taken apart: the way to the answer, and the answer."""
+
+    reasoning: str
+    """Text before the answer, stripped; empty when the solution is nothing but an answer."""
+    answer: FinalAnswer
+
+
+class _Hit(NamedTuple):
+    """A place that states an answer."""
+
+    start: int
+    """Where the statement begins; -1 when there is none."""
+    text: str
+    closed: bool = True
+
+
+_NOWHERE = _Hit(-1, "")
+_MARKER = re.compile(
+    r"""(?: (?:\b the \s{1,3})? (?:\b (?:final|correct) \s{1,3})? \b answer [*_]{0,3} \s{0,3} (?:is\b|:|=)
+          | (?:\b the \s{1,3})? \b correct \s{1,3} (?:option|choice) [*_]{0,3} \s{0,3} (?:is\b|:)
+          | \#{4} ) [*_]{0,3} \s{0,3} :?""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_BOX = re.compile(r"\\boxed\s{0,3}\{")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
+
+
 def split_thinking(response: str) -> Thought:
     """Take a response apart at its thinking tags.
 
@@ -40,63 +69,109 @@ def split_thinking(response: str) -> Thought:
     head, closing, tail = response.rpartition(THINK_CLOSE)
     if closing:
         if THINK_OPEN in tail:  # a second thought that never closed
-            return Thought(response.replace(THINK_OPEN, "").strip(), "", False)
-        return Thought(head.replace(THINK_OPEN, "").replace(THINK_CLOSE, "").strip(), tail.strip(), True)
+            return Thought(_without_tags(response), "", False)
+        return Thought(_without_tags(head), tail.strip(), True)
     before, opening, thinking = response.partition(THINK_OPEN)
     if opening:
-        return Thought(thinking.strip(), before.strip(), False)
+        return Thought(_without_tags(thinking), before.strip(), False)
     return Thought("", response.strip(), True)
 
 
-_MARKER = re.compile(r"(?:the\s+)?(?:final\s+)?answer\s+is\s*:?|(?:final\s+)?answer\s*:|####", re.IGNORECASE)
-
-
 def final_answer(response: str) -> FinalAnswer:
-    r"""Read the final answer: the last of `\boxed{}`, `<answer>`, "the answer is" or `####` after the thought.
+    r"""Read the final answer: the last of `\boxed{}`, `<answer>`, `the answer is` and `####` after thinking.
 
-    Without any marker the last non-empty line is the answer, so that terse models are not judged by their manners.
+    Without any marker the last line that says something is the answer, so that terse models are not judged by
+    their manners. A last box or answer tag that never closes means that the response was cut.
     """
     thought = split_thinking(response)
+    return _read(thought.answer)[1] if thought.closed else FinalAnswer(None, "truncated")
+
+
+def worked_solution(text: str) -> WorkedSolution:
+    """Take a worked solution apart, by the rules that read a response.
+
+    Text around a box or behind the answer belongs to the reasoning: it often holds the last step.
+    """
+    thought = split_thinking(text)
     if not thought.closed:
-        return FinalAnswer(None, "truncated")
-    text = thought.answer
-    if not text:
-        return FinalAnswer(None, "no answer")
-    found = max(_boxed(text), _tagged(text), _after_marker(text), key=lambda hit: hit[0])
-    if found[0] >= 0:
-        answer = found[1].strip()
-        return FinalAnswer(answer, "marked") if answer else FinalAnswer(None, "no answer")
-    return FinalAnswer(text.splitlines()[-1].strip(), "last line")
+        return WorkedSolution("", FinalAnswer(None, "truncated"))
+    start, answer = _read(thought.answer)
+    boxed = thought.answer.startswith("\\boxed", start)
+    if boxed and thought.answer[:start].strip(" $"):
+        return WorkedSolution(thought.thinking or thought.answer, answer)
+    return WorkedSolution(thought.thinking or thought.answer[:start].strip(" $\n"), answer)
 
 
-def _boxed(text: str) -> tuple[int, str]:
-    r"""Position and content of the last complete `\boxed{...}`, braces matched."""
-    start = text.rfind("\\boxed{")
+def _read(text: str) -> tuple[int, FinalAnswer]:
+    """Where the statement of the final answer begins, and the answer."""
+    hit = max(_boxed(text), _tagged(text), _after_marker(text), key=lambda hit: hit.start)
+    reason = "marked"
+    if hit.start < 0:
+        hit, reason = _last_line(text), "last line"
+    answer = _tidy(hit.text)
+    if answer and hit.closed:
+        return hit.start, FinalAnswer(answer, reason)
+    return max(0, hit.start), FinalAnswer(None, "no answer" if hit.closed else "truncated")
+
+
+def _boxed(text: str) -> _Hit:
+    r"""The last `\boxed{...}`, braces matched; escaped braces are text."""
+    start, brace = -1, 0
+    for match in _BOX.finditer(text):
+        start, brace = match.start(), match.end()
     if start < 0:
-        return -1, ""
-    depth = 0
-    for index in range(start + 6, len(text)):
-        depth += (text[index] == "{") - (text[index] == "}")
+        return _NOWHERE
+    depth = 1
+    for match in _BRACE.finditer(text, brace):
+        depth += (match.group() == "{") - (match.group() == "}")
         if depth == 0:
-            return start, text[start + 7 : index]
-    return start, ""
+            return _Hit(start, text[brace : match.start()])
+    return _Hit(start, "", closed=False)
 
 
-def _tagged(text: str) -> tuple[int, str]:
+def _tagged(text: str) -> _Hit:
     start = text.rfind("<answer>")
     if start < 0:
-        return -1, ""
+        return _NOWHERE
     body, closing, _ = text[start + 8 :].partition("</answer>")
-    return start, body if closing else ""
+    return _Hit(start, body, bool(closing))
 
 
-def _after_marker(text: str) -> tuple[int, str]:
-    """The rest of the line behind the last marker, its closing full stop removed."""
-    last = None
-    for last in _MARKER.finditer(text):
-        pass
-    if last is None:
-        return -1, ""
-    rest = text[last.end() :].lstrip()
-    line = rest.splitlines()[0] if rest else ""
-    return last.start(), line.strip().rstrip(".").strip()
+def _after_marker(text: str) -> _Hit:
+    """The rest of the line behind the last marker, or the next line when nothing follows on its own."""
+    start, end = -1, 0
+    for match in _MARKER.finditer(text):
+        start, end = match.span()
+    if start < 0:
+        return _NOWHERE
+    return _Hit(start, text[end:].lstrip(" \t*_:").lstrip().partition("\n")[0])
+
+
+def _last_line(text: str) -> _Hit:
+    """The last line with a letter or a digit; a line of markup says nothing."""
+    end = len(text)
+    while end > 0:
+        start = text.rfind("\n", 0, end) + 1
+        line = text[start:end]
+        if any(map(str.isalnum, line)):
+            return _Hit(start, line)
+        end = start - 1
+    return _NOWHERE
+
+
+def _tidy(text: str) -> str:
+    """An answer without the markup, maths delimiters and full stop around it; always encodable as UTF-8."""
+    text = text.encode("utf-8", "replace").decode("utf-8").strip()
+    for _ in range(3):
+        text = text.strip("*`").strip()
+        text = text if text.endswith("..") else text.removesuffix(".").rstrip()
+        for opening, closing in _DELIMITERS:
+            inner = text[len(opening) : -len(closing)]
+            if text == f"{opening}{inner}{closing}" and "$" not in inner.replace("\\$", ""):
+                text = inner.strip()
+                break
+    return text
+
+
+def _without_tags(text: str) -> str:
+    return text.replace(THINK_OPEN, "").replace(THINK_CLOSE, "").strip()
