@@ -117,8 +117,8 @@ def tell(rng: Random, story: Story, style: Style) -> str:
         )
         for rule in story.mechanisms
     ]
-    for _ in range(style.distractors):
-        rules.insert(rng.randint(0, len(rules)), _aside(rng, style, wording))
+    for aside in _asides(rng, style, wording):
+        rules.insert(rng.randint(0, len(rules)), aside)
     page, joiner = rng.choice(wording.layouts)
     return page.format(
         start=capital(rng.choice(wording.starts).format(given=joined(map(story.text, story.given)))),
@@ -135,8 +135,12 @@ def _question(rng: Random, story: Story, wording: Wording) -> str:
     return f"{intervention} {rng.choice(wording.what_if)}"
 
 
-def _aside(rng: Random, style: Style, wording: Wording) -> str:
-    name, other = rng.sample(style.words.names, 2)
-    return rng.choice(wording.asides).format(
-        name=name, other=other, trait=rng.choice(style.words.traits), place=rng.choice(style.words.places)
-    )
+def _asides(rng: Random, style: Style, wording: Wording) -> list[str]:
+    """Irrelevant statements, each about somebody else, so that no two contradict each other."""
+    names = rng.sample(style.words.names, 2 * style.distractors)
+    return [
+        rng.choice(wording.asides).format(
+            name=name, other=other, trait=rng.choice(style.words.traits), place=rng.choice(style.words.places)
+        )
+        for name, other in zip(names[::2], names[1::2], strict=True)
+    ]

@@ -113,8 +113,8 @@ def tell(rng: Random, world: World, style: Style) -> str:
         )
         for offer in world.offers
     ]
-    for _ in range(style.distractors):
-        offers.insert(rng.randint(0, len(offers)), _aside(rng, world, style, wording))
+    for aside in _asides(rng, world, style, wording):
+        offers.insert(rng.randint(0, len(offers)), aside)
     page, joiner = rng.choice(wording.layouts)
     return page.format(
         owned=_owned(rng, world, wording),
@@ -142,10 +142,15 @@ def _question(rng: Random, world: World, wording: Wording) -> str:
     return f"{question} {rng.choice(wording.limits).format(limit=trades)}"
 
 
-def _aside(rng: Random, world: World, style: Style, wording: Wording) -> str:
-    return rng.choice(wording.asides).format(
-        person=rng.choice(world.offers).person,
-        hero=world.hero,
-        trait=rng.choice(style.words.traits),
-        place=rng.choice(style.words.places),
-    )
+def _asides(rng: Random, world: World, style: Style, wording: Wording) -> list[str]:
+    """Irrelevant statements, each about somebody else, so that no two contradict each other."""
+    others = [name for name in style.words.names if name != world.hero]
+    return [
+        rng.choice(wording.asides).format(
+            person=person,
+            hero=world.hero,
+            trait=rng.choice(style.words.traits),
+            place=rng.choice(style.words.places),
+        )
+        for person in rng.sample(others, style.distractors)
+    ]

@@ -15,7 +15,6 @@ from typing import ClassVar
 from pydantic import ValidationError
 
 from ponder.core.answers import split_thinking
-from ponder.core.protocols import Verifier
 from ponder.core.types import Outcome, Problem, StepVerdict, Verdict
 from ponder.tasks._causes_story import State, Story, draw_story
 from ponder.tasks._causes_wording import tell
@@ -46,7 +45,7 @@ class Causes(Skill):
         )
 
     @property
-    def verifier(self) -> Verifier:
+    def verifier(self) -> CausesVerifier:
         """Accepts the list of what happens, in any order."""
         return CausesVerifier()
 

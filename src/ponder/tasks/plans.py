@@ -14,7 +14,6 @@ from random import Random
 from typing import ClassVar
 
 from ponder.core.answers import split_thinking
-from ponder.core.protocols import Verifier
 from ponder.core.types import Outcome, Problem, StepVerdict, Verdict
 from ponder.tasks._english import capital, indefinite
 from ponder.tasks._listed import listed, phrase, read_list
@@ -42,7 +41,7 @@ class Plans(Skill):
         )
 
     @property
-    def verifier(self) -> Verifier:
+    def verifier(self) -> PlansVerifier:
         """Makes the trades of the answer."""
         return PlansVerifier()
 
