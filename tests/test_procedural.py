@@ -42,6 +42,7 @@ def test_there_are_skills() -> None:
 @each_skill
 def test_train_and_every_other_split_never_overlap(name: str) -> None:
     trained = {problem.meta["canonical"] for seed in (7, 8) for problem in drawn(name, "train", 120, seed)}
+    assert not any(is_held_out(str(canonical)) for canonical in trained)
     for split in SPLITS[1:]:
         held_out = {problem.meta["canonical"] for problem in drawn(name, split)}
         assert held_out and not held_out & trained

@@ -41,6 +41,7 @@ def _meanings() -> dict[str, tuple[str, int | None]]:
 
 
 _MEANINGS = _meanings()
+_MEANING_WORD = re.compile(rf"\b(?:{'|'.join(_MEANINGS)})\b")
 
 
 class ArithmeticFacts(Record):
@@ -182,7 +183,7 @@ def _label_fits(label: str, move: Move) -> bool:
     allowed = [[], [move.operand]] if move.left is None else [[], [move.left, move.operand]]
     if numbers not in allowed:
         return False
-    said = [meaning for word, meaning in _MEANINGS.items() if re.search(rf"\b{word}\b", label.lower())]
+    said = [_MEANINGS[word] for word in _MEANING_WORD.findall(label.lower())]
     return all(operator == move.operator and operand in (None, move.operand) for operator, operand in said)
 
 

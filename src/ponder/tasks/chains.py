@@ -20,7 +20,7 @@ _DISTRACTIONS = ("{x} is {y}.", "Today {x} is {y}.", "Some say that {x} is {y}."
 _QUALITIES = {
     "names": ("quiet", "lucky", "tidy", "calm", "strong", "quick", "young"),
     "places": ("quiet", "clean", "tidy", "calm", "small", "new"),
-    "goods": ("clean", "small", "new", "red", "old", "lost"),
+    "goods": ("clean", "small", "new", "red", "old"),
 }
 
 
