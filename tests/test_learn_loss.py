@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from _learn import (
     gradients,
     largest_difference,
@@ -14,7 +15,6 @@ from _learn import (
     tiny_model,
     trainer,
 )
-
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import Example, Surrogate
 from ponder.learn import loss

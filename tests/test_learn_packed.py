@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from _learn import (
     FAMILIES,
     gradients,
@@ -12,7 +13,6 @@ from _learn import (
     tiny_model,
     trainer,
 )
-
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import Surrogate
 from ponder.learn import batch as batching
@@ -47,7 +47,7 @@ def test_a_shared_prompt_gives_the_gradient_of_separate_ones(
         for n in (9, 1, 4, 3)
     ] + [
         text_example(random_tokens(11, 1)),
-        policy_example(random_tokens(6, 106) + [5], 6, -1.0, ref_logprob=-1.0),
+        policy_example([*random_tokens(6, 106), 5], 6, -1.0, ref_logprob=-1.0),
     ]
     surrogate = Surrogate(clip_low=9.0, clip_high=1e6, kl_coef=0.3)
     learner = trainer(tiny_model(family), surrogate=surrogate)

@@ -110,35 +110,47 @@ class LocalTrainer:
         tensors = {f"model.{name}": p.detach().to("cpu", copy=True) for name, p in self._parameters.items()}
         for name, slot, tensor in self._optimizer_slots():
             tensors[f"optimizer.{slot}.{name}"] = tensor.detach().to("cpu", copy=True)
-        return TrainerState(tensors, {name: getattr(self, name) for name in COUNTERS})
+        counters = {name: getattr(self, name) for name in COUNTERS}
+        return TrainerState(tensors, {**counters, "optimizer": self.optimisation.optimizer})
 
     def restore(self, state: TrainerState) -> None:
         """Continue from `state()` of a trainer with the same model and settings.
 
         Raises:
-            ConfigurationError: If the state is of another model or optimiser.
+            ConfigurationError: If the state is of another model or optimiser; nothing is changed then.
         """
-        weights = {f"model.{name}": p for name, p in self._parameters.items()}
-        foreign = {n for n in state.tensors if n.startswith("model.")} ^ weights.keys()
-        foreign |= {n for n, p in weights.items() if n not in foreign and state.tensors[n].shape != p.shape}
-        if foreign:
-            raise ConfigurationError(
-                f"the checkpoint is of another model: {len(foreign)} weights do not fit", where=min(foreign)
-            )
+        self._check_origin(state)
         with torch.no_grad():
-            for name, parameter in weights.items():
-                parameter.copy_(state.tensors[name])
+            for name, parameter in self._parameters.items():
+                parameter.copy_(state.tensors[f"model.{name}"])
+        owners: dict[int, Optimizer] = {}
         for optimizer in self._optimizers:
             optimizer.state.clear()
-        owner = {id(p): optimizer for optimizer in self._optimizers for p in _members(optimizer)}
+            owners |= {id(p): optimizer for group in optimizer.param_groups for p in group["params"]}
         for key, tensor in state.tensors.items():
             kind, _, rest = key.partition(".")
             if kind == "optimizer":
                 slot, _, name = rest.partition(".")
                 parameter = self._parameters[name]
-                owner[id(parameter)].state[parameter][slot] = tensor.to(parameter.device, copy=True)
+                owners[id(parameter)].state[parameter][slot] = tensor.to(parameter.device, copy=True)
         for name in COUNTERS:
             setattr(self, name, int(state.counters[name]))
+
+    def _check_origin(self, state: TrainerState) -> None:
+        """Refuse a state that is not of this model and this optimiser."""
+        own = {f"model.{name}": parameter.shape for name, parameter in self._parameters.items()}
+        theirs = {name: t.shape for name, t in state.tensors.items() if name.startswith("model.")}
+        strange = sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name))
+        if strange:
+            raise ConfigurationError(
+                f"the checkpoint is of another model: {len(strange)} weights do not fit", where=strange[0]
+            )
+        optimizer = state.counters["optimizer"]
+        if optimizer != self.optimisation.optimizer:
+            raise ConfigurationError(
+                f"the checkpoint is of another optimizer: {optimizer}, not {self.optimisation.optimizer}",
+                fix="keep the optimizer of a run that is to be resumed",
+            )
 
     def _optimizer_slots(self) -> Iterator[tuple[str, str, Tensor]]:
         """(parameter name, slot name, tensor) of everything the optimisers remember."""
@@ -176,7 +188,3 @@ class LocalTrainer:
             "lr": self.optimisation.lr * share,
             "skipped": float(self.skipped),
         }
-
-
-def _members(optimizer: Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
