@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import doctest
 import hashlib
 import json
 import math
@@ -7,13 +8,17 @@ import re
 from base64 import b64encode
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from ponder.core.errors import ResourceError
 from ponder.core.seeds import python_rng
 from ponder.core.types import Completion, Finish, Outcome, Problem, StepVerdict, Trace, Usage, Verdict
+from ponder.measure import resources, scores
 from ponder.measure.stored import trace_row
+from ponder.report import charts, traces
+from ponder.report import table as tables
 from ponder.report.charts import Mark, bars, curve, forest, nice_ticks
 from ponder.report.curves import training_curves
 from ponder.report.evaluations import find_evaluations
@@ -393,3 +398,9 @@ def test_a_hundred_thousand_traces_give_a_bounded_page(tmp_path: Path) -> None:
             file.writelines(line.replace("-test-", f"-test-{repeat}-") for line in lines)
     text = render(run)
     assert len(text) < 1_000_000 and "20,000" in text
+
+
+@pytest.mark.parametrize("module", [charts, tables, traces, scores, resources])
+def test_examples_in_docstrings_hold(module: ModuleType) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted > 0 and result.failed == 0

@@ -10,6 +10,8 @@ from ponder.measure.scores import Answer, answer_of
 
 LEFT_OUT = {"completion": {"prompt_tokens", "tokens", "logprobs", "seconds"}}
 """Token ids, which are large and the text says as much, and the clock, which no two runs share."""
+EXTRA = ("sample", "steps_found", "first_wrong")
+"""What a row holds beside the trace."""
 
 
 def trace_row(trace: Trace, sample: int, verifier: Verifier) -> Json:
@@ -29,7 +31,7 @@ def trace_row(trace: Trace, sample: int, verifier: Verifier) -> Json:
 
 def stored_trace(row: Json) -> Trace:
     """The trace in a row."""
-    return Trace.model_validate({key: value for key, value in row.items() if key in Trace.model_fields})
+    return Trace.model_validate({key: value for key, value in row.items() if key not in EXTRA})
 
 
 def stored_answers(rows: Iterable[Json]) -> Iterator[Answer]:

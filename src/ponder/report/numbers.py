@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ponder.core.types import Json
-from ponder.measure.scores import cost_rows, default_pairs, model_rows, pair_rows
+from ponder.measure.scores import Answer, cost_rows, default_pairs, model_rows, pair_rows
 from ponder.report.evaluations import Evaluation, find_evaluations
 
 
@@ -20,11 +21,12 @@ def numbers(run_folder: Path) -> Json:
     Raises:
         ResourceError: If the folder is missing or a file in it is damaged.
     """
-    return numbers_of(run_folder, find_evaluations(run_folder))
+    found = find_evaluations(run_folder)
+    return numbers_of(run_folder, [(evaluation, evaluation.answers()) for evaluation in found])
 
 
-def numbers_of(run_folder: Path, evaluations: list[Evaluation]) -> Json:
-    """`numbers`, of evaluations that were found before."""
+def numbers_of(run_folder: Path, evaluations: Sequence[tuple[Evaluation, Sequence[Answer]]]) -> Json:
+    """`numbers`, of evaluations whose answers were read before."""
     result: Json = {
         "run": run_folder.resolve().name,
         "evaluations": [],
@@ -32,8 +34,7 @@ def numbers_of(run_folder: Path, evaluations: list[Evaluation]) -> Json:
         "pairs": [],
         "costs": [],
     }
-    for evaluation in evaluations:
-        answers = evaluation.answers()
+    for evaluation, answers in evaluations:
         place = {"stage": evaluation.stage}
         result["evaluations"].append({**place, **_described(evaluation, len(answers))})
         result["models"] += [{**place, **row} for row in model_rows(answers)]

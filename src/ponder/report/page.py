@@ -50,7 +50,8 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
 def render(run_folder: Path) -> str:
     """The page as text."""
     evaluations = find_evaluations(run_folder)
-    numbers = numbers_of(run_folder, evaluations)
+    answered = [(evaluation, evaluation.answers()) for evaluation in evaluations]
+    numbers = numbers_of(run_folder, answered)
     style, script = _asset("page.css"), _asset("page.js")
     environment = Environment(autoescape=True, finalize=_printable, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
@@ -66,7 +67,7 @@ def render(run_folder: Path) -> str:
         policy=_policy(style, script),
         sections=[_section(numbers, evaluation) for evaluation in numbers["evaluations"]],
         training=_training(run_folder),
-        browser=Markup(embedded(_browser(evaluations))),
+        browser=Markup(embedded(browser_data(answered))),
         records=_records(run_folder, evaluations),
         max_rows=MAX_ROWS,
     )
@@ -102,10 +103,6 @@ def _training(run_folder: Path) -> list[Json]:
         {"stage": stage, "panels": figures.of_training(stage, curves)}
         for stage, curves in list(training_curves(run_folder).items())[:MAX_PANELS]
     ]
-
-
-def _browser(evaluations: list[Evaluation]) -> Json:
-    return browser_data([(evaluation, evaluation.answers()) for evaluation in evaluations])
 
 
 def _records(run_folder: Path, evaluations: list[Evaluation]) -> list[Json]:

@@ -115,8 +115,8 @@ class Evaluate(Stage):
     def estimate(self, context: Context) -> Estimate:
         """Rows are exact where tasks give as many problems as asked; lengths are guessed."""
         rows = len(open_tasks(self.tasks)) * len(self.splits) * self.limit * self.samples
-        tokens = rows * min(self.max_new_tokens, TYPICAL_TOKENS)
-        note = f"{TYPICAL_TOKENS} tokens a completion guessed"
+        length = min(self.max_new_tokens, TYPICAL_TOKENS)
+        tokens, note = rows * length, f"{length} tokens a completion guessed"
         parts = [
             sampling_estimate(rows, tokens, model_parameters(context.artefact(name, "model")), note)
             for name in self.models.values()
