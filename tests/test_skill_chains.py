@@ -90,12 +90,12 @@ def read(prompt: str) -> set[str]:
 @pytest.mark.parametrize("split", ["train", "test", "renamed", "distracted"])
 def test_a_reader_of_the_text_alone_reaches_the_gold_answer_and_no_other(split: str) -> None:
     for problem in drawn(split, **ALL_STEPS):
-        assert read(str(problem.prompt)) == {problem.answer}, problem.prompt
+        assert read(str(problem.prompt)) == {str(problem.answer)}, problem.prompt
 
 
 def test_a_reader_of_the_text_alone_solves_longer_problems() -> None:
     for problem in drawn("longer", 120):
-        assert read(str(problem.prompt)) == {problem.answer}
+        assert read(str(problem.prompt)) == {str(problem.answer)}
 
 
 def test_no_short_cut_finds_the_answer() -> None:
