@@ -99,7 +99,7 @@ def test_killed_by_the_system_at_any_point_the_run_ends_with_the_same_bits(tmp_p
     assert done.returncode == 0, done.stderr
     *digests, lives = done.stdout.splitlines()
     assert set(digests) == {digests[0]}
-    assert int(lives.split()[1]) > 10
+    assert int(lives.split()[1]) >= 6
 
 
 def test_a_finished_run_does_nothing_more(tmp_path: Path) -> None:

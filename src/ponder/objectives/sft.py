@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Objective, Reference
 from ponder.core.types import Example, Group, Record, Surrogate
 
@@ -21,12 +22,23 @@ class SFT(Record):
         return Surrogate()
 
     def __call__(self, group: Group, reference: Reference | None = None) -> list[Example]:
-        """One example per trace that carries tokens."""
-        return [
-            imitation(trace.completion.prompt_tokens or (), trace.completion.tokens)
-            for trace in group.traces
-            if trace.completion.tokens
-        ]
+        """One example per completion that is not empty.
+
+        Raises:
+            ConfigurationError: If a completion is text alone.
+        """
+        examples: list[Example] = []
+        for trace in group.traces:
+            completion = trace.completion
+            if completion.tokens is None or completion.prompt_tokens is None:
+                raise ConfigurationError(
+                    "a completion carries text but no tokens of this model",
+                    where=f"problem {trace.problem.id}, sampler {trace.sampler or 'unnamed'}",
+                    fix="encode it with the student's chat format first, as the stage distill does",
+                )
+            if completion.tokens:
+                examples.append(imitation(completion.prompt_tokens, completion.tokens))
+        return examples
 
 
 def imitation(prompt: tuple[int, ...], completion: tuple[int, ...]) -> Example:
