@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from ponder.core.types import (
     Completion,
@@ -44,7 +44,7 @@ class StepVerifier(Protocol):
 class Task(Protocol):
     """Problems and how to check them."""
 
-    splits: tuple[str, ...]
+    splits: ClassVar[tuple[str, ...]]
     """Names that `problems` accepts."""
 
     def problems(self, split: str, limit: int, seed: int) -> Iterable[Problem]:
@@ -96,7 +96,10 @@ class Reference(Protocol):
 class Objective(Protocol):
     """Credit assignment: a group of traces becomes per-token streams."""
 
-    surrogate: Surrogate
+    @property
+    def surrogate(self) -> Surrogate:
+        """The shape of the policy loss that the trainer is asked for."""
+        ...
 
     def __call__(self, group: Group, reference: Reference | None = None) -> list[Example]:
         """Examples for the traces that teach something, aligned with their tokens."""
