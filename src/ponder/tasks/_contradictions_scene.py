@@ -11,53 +11,75 @@ from ponder.core.types import Record
 from ponder.tasks._words import WordBank
 
 
+ORDERS = {
+    "is taller than": ("is shorter than", "tall"),
+    "is older than": ("is younger than", "old"),
+    "is faster than": ("is slower than", "fast"),
+    "is stronger than": ("is weaker than", "strong"),
+    "came before": ("came after", ""),
+    "is shorter than": ("is taller than", ""),
+    "is younger than": ("is older than", "young"),
+    "is slower than": ("is faster than", ""),
+}
+"""Phrase of an order to its reverse and the adjective that compares, if `not as ... as` says the reverse."""
+
+
 class Statement(Record):
     """What one numbered sentence says."""
 
     kind: Literal["order", "same", "place", "aside"]
-    """The first precedes the second, both are in one place, the first is in the second, or nothing of interest."""
+    """The first precedes the second, both are in one place, the first is in the second; or an aside."""
     first: str
+    """A person, a thing, or the words of an aside."""
     second: str = ""
+
+    def leads_from(self, noun: str) -> bool:
+        """Whether it says something new of a noun about which something is known."""
+        return self.kind != "aside" and (noun == self.first or (self.kind == "same" and noun == self.second))
+
+    def other_end(self, noun: str) -> str:
+        """The noun that it leads to; empty when it says where a thing is."""
+        if self.kind == "same":
+            return self.second if noun == self.first else self.first
+        return self.second if self.kind == "order" else ""
+
+    def canonical(self, turned: bool) -> str:
+        """What it says, whatever the wording; `turned` if the order is to be read from its other end."""
+        ends = [self.first, self.second]
+        if self.kind == "same":
+            ends.sort()
+        elif self.kind == "order" and turned:
+            ends.reverse()
+        return " ".join((self.kind, *ends))
 
 
 class Scene(Record):
     """Statements that clash in one way at most, and whom or what to check."""
 
     topic: str
-    """Which order the statements are about, by its phrase (`is taller than`); empty when they are about places."""
+    """Which order the statements are about (`is taller than`); empty when they are about places."""
     hero: str
     statements: tuple[Statement, ...]
     """Statement 1 comes first."""
 
     def chain(self) -> list[int]:
-        """The statements that lead on from the hero, as positions, until one says no more or closes the circle.
+        """Positions of the statements that lead on from the hero, until one closes the chain or none is left.
 
-        Every link is the only one possible, because a scene has one statement at most that leads on.
+        A drawn scene has one statement at most that leads on.
         """
-        kind = "order" if self.topic else "place"
-        used = [
-            position
-            for position, statement in enumerate(self.statements)
-            if statement.kind == kind and statement.first == self.hero
-        ][:1]
-        at = self.statements[used[0]].second if self.topic and used else self.hero
-        while used:
-            link = self._link_from(at, used)
-            if link is None:
-                break
+        opening = "order" if self.topic else "place"
+        used = [p for p, one in enumerate(self.statements) if (one.kind, one.first) == (opening, self.hero)][:1]
+        at = self.statements[used[0]].second if used and self.topic else self.hero
+        while used and (link := self._link_from(at, used)) is not None:
             used.append(link)
-            statement = self.statements[link]
-            if statement.kind == "place" or (statement.kind == "order" and statement.second == self.hero):
+            at = self.statements[link].other_end(at)
+            if at == self.hero:
                 break
-            at = statement.second if statement.first == at else statement.first
         return used
 
     def _link_from(self, at: str, used: Sequence[int]) -> int | None:
-        for position, statement in enumerate(self.statements):
-            ends = (statement.first,) if statement.kind in ("order", "place") else (statement.first, statement.second)
-            if position not in used and statement.kind != "aside" and at in ends:
-                return position
-        return None
+        links = (p for p, one in enumerate(self.statements) if p not in used and one.leads_from(at))
+        return next(links, None)
 
     @property
     def clash(self) -> list[int] | None:
@@ -71,27 +93,14 @@ class Scene(Record):
 
     @property
     def canonical(self) -> str:
-        """What the statements say, whatever their order and wording."""
-        said = ";".join(sorted(
-            f"{one.kind} {' '.join(sorted((one.first, one.second)) if one.kind == 'same' else (one.first, one.second))}"
-            for one in self.statements
-        ))
-        return f"contradictions|{self.topic}|{self.hero}|{said}"
+        """What the statements say, whatever their order and wording, and whichever end they are told from."""
+        topic = min(self.topic, ORDERS[self.topic][0]) if self.topic else ""
+        said = ";".join(sorted(one.canonical(turned=topic != self.topic) for one in self.statements))
+        return f"contradictions|{topic}|{self.hero}|{said}"
 
 
 CONSISTENT_SHARE = 0.2
 ORDER_SHARE = 0.6
-ORDERS = {
-    "is taller than": ("is shorter than", "tall"),
-    "is older than": ("is younger than", "old"),
-    "is faster than": ("is slower than", "fast"),
-    "is stronger than": ("is weaker than", "strong"),
-    "came before": ("came after", ""),
-    "is shorter than": ("is taller than", ""),
-    "is younger than": ("is older than", "young"),
-    "is slower than": ("is faster than", ""),
-}
-"""Phrase of an order to its reverse and the adjective that compares, if `not as ... as` says the reverse."""
 
 
 def draw_scene(rng: Random, steps: int, words: WordBank) -> Scene:

@@ -28,7 +28,7 @@ class Wording:
 
 
 SEEN_WORDING = Wording(
-    frames=("{s}.", "{s}.", "{s}.", "In fact {s}.", "Surely {s}.", "We know that {s}."),
+    frames=("{s}.", "{s}.", "{s}.", "In fact {s}.", "Surely {s}.", "Clearly {s}."),
     together=("{a} is with {b}", "{a} is where {b} is", "{a} and {b} are together",
               "{a} is in the same place as {b}"),
     questions=("Check {h}. Which statements clash, or is all consistent?",
@@ -49,7 +49,7 @@ SEEN_WORDING = Wording(
 RENAMED_WORDING = Wording(
     frames=("You can see that {s}.", "It is certain that {s}.", "Note that {s}."),
     together=("{a} is beside {b}, in the same place", "{a} and {b} share one place"),
-    questions=("Follow what is told about {h}. Give the statements that cannot hold together, or say consistent.",
+    questions=("Follow what is told about {h}. Which statements cannot hold together? Else say consistent.",
                "Somebody looks for a clash about {h}. What are the numbers, or is it consistent?"),
     places=("No object is ever in two places.",),
     asides=("{o} visits {l}", "{o} wears a coat"),
@@ -83,12 +83,8 @@ def with_asides(rng: Random, scene: Scene, style: Style) -> Scene:
     """The scene with as many irrelevant statements mixed in as the style asks for."""
     wording = SEEN_WORDING if style.words is SEEN else RENAMED_WORDING
     statements = list(scene.statements)
-    told: set[str] = set()
-    while len(told) < style.distractors:
-        aside = rng.choice(wording.asides).format(o=rng.choice(style.words.names), l=rng.choice(style.words.places))
-        if aside in told:
-            continue
-        told.add(aside)
+    for name in rng.sample(style.words.names, style.distractors):  # each once, so that nobody is in two places
+        aside = rng.choice(wording.asides).format(o=name, l=rng.choice(style.words.places))
         statements.insert(rng.randint(0, len(statements)), Statement(kind="aside", first=aside))
     return scene.model_copy(update={"statements": tuple(statements)})
 
@@ -106,8 +102,7 @@ def clause(topic: str, statement: Statement, start: str = "") -> str:
         return f"the {statement.first} is in {statement.second}"
     if statement.kind == "aside":
         return statement.first
-    other = statement.second if statement.first == start else statement.first
-    return f"the {start} is with the {other}"
+    return f"the {start} is with the {statement.other_end(start)}"
 
 
 def _clause(rng: Random, topic: str, statement: Statement, wording: Wording) -> str:

@@ -38,10 +38,10 @@ class Theory(Record):
         """What the facts say about a person."""
         return [quality for name, quality in self.facts if name == person]
 
-    def allows(self, known: set[str], premise: str, conclusion: str) -> bool:
-        """Whether one rule, read forwards or by its contrapositive, leads from a known premise to a conclusion."""
+    def allows(self, premise: str, conclusion: str) -> bool:
+        """Whether one rule, forwards or by its contrapositive, leads from a premise to a conclusion."""
         rules = ((premise, conclusion), (negated(conclusion), negated(premise)))
-        return premise in known and any(rule in self.rules for rule in rules)
+        return any(rule in self.rules for rule in rules)
 
     def concluded(self, person: str) -> list[str]:
         """Everything that follows about a person and is not given, in the order of deduction.
@@ -83,8 +83,9 @@ OPTIONS = 4
 def draw_theory(rng: Random, steps: int, words: WordBank) -> Theory:
     """A theory in which the hero's conclusions are one chain of exactly `steps` rules.
 
-    Every trait is concluded in one polarity only, so the theory is consistent. No idle rule has a premise from the
-    chain, and none concludes the opposite of the chain, so none leads anywhere from the hero, not even backwards.
+    Every trait is concluded in one polarity only, so the theory is consistent. No idle rule has a premise
+    from the chain, and none concludes the opposite of the chain, so none leads anywhere from the hero, not
+    even backwards.
     """
     hero, other = rng.sample(words.names, 2)
     number_idle = min(1 + steps // 2, 6)
@@ -100,7 +101,7 @@ def draw_theory(rng: Random, steps: int, words: WordBank) -> Theory:
         facts.append((other, idle[0]))
     elif tempting < 0.65:  # denying the premise of a rule does not deny its conclusion
         facts.append((hero, negated(idle[0])))
-        mentioned = [*mentioned[1:], negated(idle[1])] if mentioned[0] == idle[0] else [*mentioned, negated(idle[1])]
+        mentioned.append(negated(idle[1]))
     rules += pairwise(chain)
     rng.shuffle(rules)
     rng.shuffle(facts)

@@ -30,14 +30,16 @@ class Wording:
 
 
 SEEN_WORDING = Wording(
-    facts=("{p} is {a}.", "We know that {p} is {a}.", "It is true that {p} is {a}.", "Everybody knows that {p} is {a}."),
+    facts=("{p} is {a}.", "We know that {p} is {a}.", "It is true that {p} is {a}.",
+           "Everybody knows that {p} is {a}."),
     rules=("Everyone who is {a} is {b}.", "If someone is {a}, they are {b}.", "Whoever is {a} is {b}.",
            "Anyone who is {a} is also {b}."),
     plain_rules=("All {a} people are {b}.", "{a} people are {b}."),
     exclusions=("Nobody who is {a} is {b}.", "No {a} person is {b}."),
     questions={
         "follows": ("Which one is true of {p}: {options}?", "Which of these follows about {p}: {options}?",
-                    "What must {p} be: {options}?", "Only one of these follows about {p}: {options}. Which one?"),
+                    "What must {p} be: {options}?",
+                    "Only one of these follows about {p}: {options}. Which one?"),
         "fails": ("Which of these does not follow about {p}: {options}?",
                   "One of these does not follow about {p}: {options}. Which one?",
                   "What can we not conclude about {p}: {options}?"),
@@ -57,7 +59,8 @@ RENAMED_WORDING = Wording(
     plain_rules=("Every {a} person is {b}.", "Being {a} means being {b}."),
     exclusions=("You never find a {a} person who is {b}.",),
     questions={
-        "follows": ("Pick what holds for {p}: {options}.", "Can you say which of these {p} has to be: {options}?"),
+        "follows": ("Pick what holds for {p}: {options}.",
+                    "Can you say which of these {p} has to be: {options}?"),
         "fails": ("Pick what need not hold for {p}: {options}.",),
         "last": ("Apply the rules to {p} until no rule is left. What is the last result?",
                  "Which trait of {p} is found last by the rules?"),
@@ -73,10 +76,14 @@ def tell(rng: Random, theory: Theory, style: Style) -> str:
     facts = [rng.choice(wording.facts).format(p=person, a=quality) for person, quality in theory.facts]
     rules = [_rule(rng, wording, *rule) for rule in theory.rules]
     sentences = [*facts, *rules] if rng.random() < 0.6 else mix_in(rng, rules, facts)
-    if style.distractors:
-        sentences = mix_in(rng, sentences, [_aside(rng, theory, style, wording) for _ in range(style.distractors)])
-    question = rng.choice(wording.questions[theory.asked]).format(p=theory.hero, options=_choice(theory.options))
-    return lay_out(rng, wording.layouts, sentences, question)
+    asides = _asides(rng, theory, style, wording)
+    question = rng.choice(wording.questions[theory.asked])
+    return lay_out(
+        rng,
+        wording.layouts,
+        mix_in(rng, sentences, asides),
+        question.format(p=theory.hero, options=_choice(theory.options)),
+    )
 
 
 def _rule(rng: Random, wording: Wording, premise: str, conclusion: str) -> str:
@@ -87,12 +94,16 @@ def _rule(rng: Random, wording: Wording, premise: str, conclusion: str) -> str:
     return rng.choice(wording.rules).format(a=premise, b=conclusion)
 
 
-def _aside(rng: Random, theory: Theory, style: Style, wording: Wording) -> str:
-    """A statement from which nothing follows about the hero; a trait of somebody else is one that no rule denies."""
-    others = [name for name in style.words.names if name not in {person for person, _ in theory.facts}]
-    return rng.choice(wording.asides).format(
-        p=theory.hero, o=rng.choice(others), l=rng.choice(style.words.places), t=rng.choice(theory.rules)[1]
-    )
+def _asides(rng: Random, theory: Theory, style: Style, wording: Wording) -> list[str]:
+    """Statements from which nothing follows about the hero, and that no rule contradicts."""
+    told = {theory.hero, *(person for person, _ in theory.facts)}
+    others = rng.sample([name for name in style.words.names if name not in told], style.distractors)
+    return [
+        rng.choice(wording.asides).format(
+            p=theory.hero, o=other, l=rng.choice(style.words.places), t=rng.choice(theory.rules)[1]
+        )
+        for other in others
+    ]
 
 
 def _choice(options: tuple[str, ...]) -> str:

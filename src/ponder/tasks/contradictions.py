@@ -1,8 +1,8 @@
 """Contradictions: can these statements all be true, and if not, which of them clash?
 
-The statements order people (a circle is a clash) or put things in places (two places are a clash). At most one set of
-them clashes: its statements form a chain that is followed from the person or thing the question names. One reasoning
-step joins one more statement to the chain.
+The statements order people (a circle is a clash) or put things in places (two places are a clash). At most one
+set of them clashes: its statements form a chain that is followed from the person or thing the question names.
+One reasoning step joins one more statement to the chain.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Contradictions(Skill):
 
 
 def worked_steps(scene: Scene) -> list[str]:
-    """An opening line with the first statement of the chain, then one line per statement that is joined to it."""
+    """An opening line with the first statement of the chain, then one line per statement joined to it."""
     start, *rest = scene.chain()
     opening = scene.statements[start]
     lines = [f"{start + 1}: {capitalised(clause(scene.topic, opening))}."]
@@ -59,18 +59,13 @@ def worked_steps(scene: Scene) -> list[str]:
     for position in rest:
         statement = scene.statements[position]
         line = f"{position + 1}: {capitalised(clause(scene.topic, statement, at))}"
-        if statement.kind == "place":
-            lines.append(f"{line}. This {'agrees' if statement.second == opening.second else 'clashes'}.")
-        elif statement.second == scene.hero and scene.topic:
-            lines.append(f"{line}. This clashes.")
-        else:
-            at = statement.second if statement.first == at else statement.first
-            concluded = (
-                statement.model_copy(update={"first": scene.hero})
-                if scene.topic
-                else Statement(kind="place", first=at, second=opening.second)
-            )
+        at = statement.other_end(at)
+        if at and at != scene.hero:
+            ends = (scene.hero, at) if scene.topic else (at, opening.second)
+            concluded = Statement(kind=opening.kind, first=ends[0], second=ends[1])
             lines.append(f"{line}, so {clause(scene.topic, concluded)}.")
+        else:
+            lines.append(f"{line}. This {'clashes' if scene.clash else 'agrees'}.")
     return lines if scene.clash else [*lines, "No clash."]
 
 
@@ -79,7 +74,8 @@ def _joined(numbers: list[int]) -> str:
 
 
 _CONSISTENT = re.compile(
-    r"^(?:(?:it|they|this|that|all|everything|statements?|set|all of (?:it|them)) (?:is|are) (?:all )?)?consistent$"
+    r"^(?:(?:it|they|this|that|all|everything|statements?|set|all of (?:it|them)) (?:is|are) (?:all )?)?"
+    r"consistent$"
     r"|^(?:there is )?no clash$|^none(?: of them)?(?: clash(?:es)?)?$"
 )
 _NUMBER = re.compile(r"^(?:statements?|numbers?)? ?[#(\[]*(\d{1,3})[)\]]*(?: clash| are in conflict)?$")
@@ -123,6 +119,8 @@ _LINE = re.compile(
     r"(?:,? (?:so|therefore|thus|hence) (?P<concluded>[^.]+))?"
     r"(?:[.,;]? (?:but )?(?:this|that|which|it) (?P<verdict>clashes|agrees)(?: with [^.]*)?)?$"
 )
+LONGEST_LINE = 300
+"""Longer lines are not understood: the pattern takes quadratic time at worst."""
 _PLACE = re.compile(r"^(?:the )?(?P<first>\S+) is in (?P<second>.+)$")
 _SAME = re.compile(r"^(?:the )?(?P<first>\S+) is (?:with|where) (?:the )?(?P<second>\S+)(?: is)?$")
 _BOTH = re.compile(r"^(?:the )?(?P<first>\S+) and (?:the )?(?P<second>\S+) are together$")
@@ -142,7 +140,7 @@ class _Reader:
         text = phrase(line)
         if _CONSISTENT.match(text):
             return _verdict(self._fault_in_closing())
-        match = _LINE.match(text)
+        match = _LINE.match(text) if len(text) <= LONGEST_LINE else None
         if match is None:
             return Outcome.UNKNOWN, "not understood"
         position = int(match["number"]) - 1
@@ -166,11 +164,11 @@ class _Reader:
         text = text.strip(" .,:;")
         if self.scene.topic:
             reverse, adjective = ORDERS[self.scene.topic]
-            for link, turned in ((self.scene.topic, False), (reverse, True), (f"is not as {adjective} as", True)):
+            for link in (self.scene.topic, reverse, f"is not as {adjective} as"):
                 first, found, second = text.partition(f" {link} ")
                 if found:
-                    first, second = (second, first) if turned else (first, second)
-                    return Statement(kind="order", first=first, second=second)
+                    ends = (first, second) if link == self.scene.topic else (second, first)
+                    return Statement(kind="order", first=ends[0], second=ends[1])
             return None
         if match := _PLACE.match(text):
             return Statement(kind="place", first=match["first"], second=match["second"])
@@ -206,9 +204,11 @@ class _Reader:
         first, second = statement.first, statement.second
         start, end = concluded
         if statement.kind == "order":
-            return (end == second and (start, first) in self.known) or (start == first and (second, end) in self.known)
-        other = {first: second, second: first}.get(start)
-        return statement.kind == "same" and other is not None and (other, end) in self.known
+            appended = end == second and (start, first) in self.known
+            return appended or (start == first and (second, end) in self.known)
+        if statement.kind == "same" and start in (first, second):
+            return (statement.other_end(start), end) in self.known
+        return False
 
     def _fault_in_closing(self) -> str:
         if self.scene.clash:

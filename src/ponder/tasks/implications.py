@@ -1,8 +1,9 @@
 """Implications: what follows about a person from facts and general rules, and what does not.
 
-Rules about other qualities, rules whose conclusion is known but whose premise is not (the converse error), rules whose
-premise is denied (the inverse error) and rules that help only somebody else lie among those that apply. The question
-asks for the option that follows, for the one that does not, or for the last conclusion; one reasoning step is one rule.
+Rules about other qualities, rules whose conclusion is known but whose premise is not (the converse error),
+rules whose premise is denied (the inverse error) and rules that help only somebody else lie among those that
+apply. The question asks for the option that follows, for the one that does not, or for the last conclusion;
+one reasoning step is one rule.
 """
 
 from __future__ import annotations
@@ -48,13 +49,14 @@ class Implications(Skill):
 
 
 def worked_steps(theory: Theory) -> list[str]:
-    """One line per rule; where the option that fails is asked for, a closing line that judges every option."""
+    """One line per rule; a closing line judges every option if the one that fails is asked for."""
     hero = theory.hero
     conclusions = theory.concluded(hero)
-    known = {quality: premise for premise, quality in theory.rules if premise in (*theory.given(hero), *conclusions)}
-    lines = [f"{hero} is {known[quality]}, so {hero} is {quality}." for quality in conclusions]
+    known = {*theory.given(hero), *conclusions}
+    reasons = {quality: premise for premise, quality in theory.rules if premise in known}
+    lines = [f"{hero} is {reasons[quality]}, so {hero} is {quality}." for quality in conclusions]
     if theory.asked == "fails":
-        judged = (f"{option} {'follows' if option in conclusions else 'does not'}" for option in theory.options)
+        judged = (f"{one} {'follows' if one in conclusions else 'does not'}" for one in theory.options)
         lines.append(capitalised(", ".join(judged)) + ".")
     return lines
 
@@ -64,7 +66,7 @@ class ImplicationsVerifier:
     """Compares qualities, and follows the rules line by line."""
 
     def __call__(self, problem: Problem, response: str) -> Verdict:
-        """Accept the one quality that answers the question, alone or in a sentence about the person asked about."""
+        """Accept the one quality that answers the question, alone or said of the person asked about."""
         theory = _theory_of(problem)
         if theory is None:
             return Verdict.unknown("ungradable gold")
@@ -93,7 +95,9 @@ class ImplicationsVerifier:
 
 _QUALITY = r"(?:also )?(?P<quality>(?:not )?[a-z-]+)"
 _SAID = re.compile(rf"^(?:that )?(?:(?P<who>[a-z]+) (?:is|must be) )?{_QUALITY}$")
-_SO = re.compile(r"^(?:since |because |as |if )?(?P<premise>.+?),? (?:so|therefore|thus|hence|then) (?P<conclusion>.+)$")
+_SO = re.compile(
+    r"^(?:since |because |as )?(?P<premise>.+?),? (?:so|therefore|thus|hence) (?P<conclusion>.+)$"
+)
 _BECAUSE = re.compile(r"^(?P<conclusion>.+?),? (?:because|since|as) (?P<premise>.+)$")
 _JUDGED = re.compile(rf"^{_QUALITY} (?P<how>follows|does not(?: follow)?)$")
 _PRONOUNS = frozenset({"he", "she", "they", "it"})
@@ -151,17 +155,17 @@ class _Reader:
             return "the conclusion is about somebody else"
         if premise["quality"] not in self.known[who]:
             return "the premise is not known"
-        if not self.theory.allows(self.known[who], premise["quality"], conclusion["quality"]):
+        if not self.theory.allows(premise["quality"], conclusion["quality"]):
             return "no rule says so"
         self.known[who].add(conclusion["quality"])
         return ""
 
     def _fault_in_judgement(self, judged: list[re.Match[str]]) -> str:
-        known, follows = self.known[self.theory.hero.lower()], self.theory.concluded(self.theory.hero)
+        known, follows = self.known.get(self.theory.hero.lower(), ()), self.theory.concluded(self.theory.hero)
+        if sorted(match["quality"] for match in judged) != sorted(self.theory.options):
+            return "these are not the options"
         for match in judged:
             quality = match["quality"]
-            if quality not in self.theory.options:
-                return f"{quality} is no option"
             if (match["how"] == "follows") != (quality in follows):
                 return f"{quality} {'does' if quality in follows else 'does not'} follow"
             if quality in follows and quality not in known:
