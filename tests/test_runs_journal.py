@@ -153,7 +153,7 @@ for number in range(len(journal), 10**9):
 
 def test_a_kill_loses_no_row_that_was_confirmed(tmp_path: Path) -> None:
     path, rng = tmp_path / "j.jsonl", random.Random(3)
-    for _ in range(5):
+    for _ in range(4):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(path)],
             stdout=subprocess.PIPE,

@@ -66,7 +66,7 @@ def _problem(
     path = (*prefix, *written)
     key = ".".join(path)
     if details["type"] == "extra_forbidden":
-        return f"unknown key {key}", place.of(path), _suggestion(written, model)
+        return f"unknown key {key}", place.of(path), _suggestion(written, model, prefix)
     if details["type"] == "missing":
         missing = (*path, str(details["loc"][-1]))
         return f"missing key {'.'.join(missing)}", place.of(missing), ""
@@ -111,7 +111,7 @@ def _written_path(location: tuple[int | str, ...], content: Any) -> tuple[str, .
     return tuple(path)
 
 
-def _suggestion(path: tuple[str, ...], model: type[BaseModel]) -> str:
+def _suggestion(path: tuple[str, ...], model: type[BaseModel], prefix: tuple[str, ...]) -> str:
     """Names the nearest key, also when it belongs one level deeper."""
     around: type[BaseModel] = model
     for part in path[:-1]:
@@ -124,7 +124,7 @@ def _suggestion(path: tuple[str, ...], model: type[BaseModel]) -> str:
     exact = next((name for name in names if name.rpartition(".")[2] == path[-1]), None)
     near = exact or nearest(path[-1], names) or _nearest_leaf(path[-1], names)
     if near:
-        return "did you mean " + ".".join((*path[:-1], near)) + "?"
+        return "did you mean " + ".".join((*prefix, *path[:-1], near)) + "?"
     return "known keys: " + ", ".join(around.model_fields) if around.model_fields else "it takes no keys"
 
 

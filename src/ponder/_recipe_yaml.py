@@ -25,13 +25,19 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:  # noqa: N803  # the name in the base class
+        """Refuse deep nesting while reading, because the scanner's work grows with its square."""
+        if self.flow_level > MAX_DEPTH:
+            raise yaml.scanner.ScannerError(None, None, "this file is nested too deeply", self.get_mark())
+        super().fetch_flow_collection_start(TokenClass)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Refuse duplicate keys and keys that are not text."""
         seen: set[str] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is not text; put it in quotes", key_node.start_mark

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Literal
 
@@ -72,6 +73,9 @@ def run_recipe(recipe: Recipe, out: Path, log: Log) -> dict[str, Json]:
         Interrupted: If the user asked to stop; the same call resumes.
     """
     _refuse_foreign_folder(out)
+    if not out.exists():
+        for choice in recipe.stages:  # a mistake in the last stage is found before anything is created
+            resolve_stage(choice, recipe)
     with listening(), Run(out) as run:
         prepared = prepare(recipe, out)
         _refuse_changes(prepared, out)
@@ -115,8 +119,8 @@ def plan_recipe(recipe: Recipe, out: Path, log: Log) -> list[Planned]:
 
 def fresh_folder(path: Path) -> Path:
     """`path` when nothing is there, or else the first free one of `path-2`, `path-3`, ..."""
-    candidates = (path, *(path.with_name(f"{path.name}-{number}") for number in range(2, 100_000)))
-    return next(candidate for candidate in candidates if not candidate.exists())
+    numbered = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return next(candidate for candidate in chain((path,), numbered) if not candidate.exists())
 
 
 def _prepare(recipe: Recipe, choice: StageChoice, folder: StageFolder, keys: dict[str, str]) -> Prepared:

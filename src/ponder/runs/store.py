@@ -17,10 +17,10 @@ from typing import Any, Self
 
 from ponder.core.errors import ConfigurationError, ResourceError
 from ponder.core.types import Json
-from ponder.runs.files import PRIVATE_FILE, atomic_folder, disk_errors, make_folder, sweep, write_atomic
-from ponder.runs.journal import Journal, encode, read_rows
-
-__all__ = ["Journal", "Run", "StageFolder", "atomic_folder", "is_safe_name", "read_rows", "write_atomic"]
+from ponder.runs.files import PRIVATE_FILE, disk_errors, make_folder, sweep, write_atomic
+from ponder.runs.files import atomic_folder as atomic_folder  # callers think of it as part of the store
+from ponder.runs.journal import Journal, encode
+from ponder.runs.journal import read_rows as read_rows
 
 SUMMARY = "summary.json"
 LOCK = ".lock"
