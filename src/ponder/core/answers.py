@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
+MAX_BOX = 20_000
+"""Characters in a box; a longer one counts as never closed."""
 
 
 class Thought(NamedTuple):
@@ -50,14 +52,15 @@ class _Hit(NamedTuple):
 
 
 _NOWHERE = _Hit(-1, "")
-_MARKER = re.compile(
-    r"""(?: (?:\b the \s{1,3})? (?:\b (?:final|correct) \s{1,3})? \b answer [*_]{0,3} \s{0,3} (?:is\b|:|=)
-          | (?:\b the \s{1,3})? \b correct \s{1,3} (?:option|choice) [*_]{0,3} \s{0,3} (?:is\b|:)
-          | \#{4} ) [*_]{0,3} \s{0,3} :?""",
-    re.IGNORECASE | re.VERBOSE,
+_MARKER = re.compile(  # begins with letters, not with a boundary, so that the search can skip ahead
+    r"(?:answer[*_]{0,3}\s{0,3}(?:is\b|:|=)|correct\s{1,3}(?:option|choice)[*_]{0,3}\s{0,3}(?:is\b|:)|####)"
+    r"[*_]{0,3}\s{0,3}:?",
+    re.IGNORECASE,
 )
+_LEAD = re.compile(r"(?:\bthe\s{1,3})?(?:\b(?:final|correct)\s{1,3})?\Z", re.IGNORECASE)
 _BOX = re.compile(r"\\boxed\s{0,3}\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 
 
@@ -99,7 +102,7 @@ def worked_solution(text: str) -> WorkedSolution:
     boxed = thought.answer.startswith("\\boxed", start)
     if boxed and thought.answer[:start].strip(" $"):
         return WorkedSolution(thought.thinking or thought.answer, answer)
-    return WorkedSolution(thought.thinking or thought.answer[:start].strip(" $\n"), answer)
+    return WorkedSolution(thought.thinking or thought.answer[:start].rstrip(" \n$*#"), answer)
 
 
 def _read(text: str) -> tuple[int, FinalAnswer]:
@@ -116,16 +119,17 @@ def _read(text: str) -> tuple[int, FinalAnswer]:
 
 def _boxed(text: str) -> _Hit:
     r"""The last `\boxed{...}`, braces matched; escaped braces are text."""
-    start, brace = -1, 0
-    for match in _BOX.finditer(text):
-        start, brace = match.start(), match.end()
-    if start < 0:
-        return _NOWHERE
+    start, box = len(text), None
+    while box is None:
+        start = text.rfind("\\boxed", 0, start)
+        if start < 0:
+            return _NOWHERE
+        box = _BOX.match(text, start)
     depth = 1
-    for match in _BRACE.finditer(text, brace):
-        depth += (match.group() == "{") - (match.group() == "}")
+    for brace in _BRACE.finditer(text, box.end(), box.end() + MAX_BOX):
+        depth += (brace.group() == "{") - (brace.group() == "}")
         if depth == 0:
-            return _Hit(start, text[brace : match.start()])
+            return _Hit(start, text[box.end() : brace.start()])
     return _Hit(start, "", closed=False)
 
 
@@ -144,11 +148,13 @@ def _after_marker(text: str) -> _Hit:
         start, end = match.span()
     if start < 0:
         return _NOWHERE
+    lead = _LEAD.search(text[max(0, start - 24) : start])
+    start -= len(lead.group()) if lead else 0
     return _Hit(start, text[end:].lstrip(" \t*_:").lstrip().partition("\n")[0])
 
 
 def _last_line(text: str) -> _Hit:
-    """The last line with a letter or a digit; a line of markup says nothing."""
+    """The last line with a letter or a digit, as a line of markup says nothing; or all there is."""
     end = len(text)
     while end > 0:
         start = text.rfind("\n", 0, end) + 1
@@ -156,15 +162,15 @@ def _last_line(text: str) -> _Hit:
         if any(map(str.isalnum, line)):
             return _Hit(start, line)
         end = start - 1
-    return _NOWHERE
+    return _Hit(0, text)
 
 
 def _tidy(text: str) -> str:
     """An answer without the markup, maths delimiters and full stop around it; always encodable as UTF-8."""
-    text = text.encode("utf-8", "replace").decode("utf-8").strip()
+    text = _SURROGATE.sub("\ufffd", text).strip()
     for _ in range(3):
         text = text.strip("*`").strip()
-        text = text if text.endswith("..") else text.removesuffix(".").rstrip()
+        text = text if text.endswith(("..", "\\right.")) else text.removesuffix(".").rstrip()
         for opening, closing in _DELIMITERS:
             inner = text[len(opening) : -len(closing)]
             if text == f"{opening}{inner}{closing}" and "$" not in inner.replace("\\$", ""):

@@ -28,6 +28,8 @@ _LETTER = re.compile(
 _OTHERS = re.compile(
     r"\(([A-Z])\)|(?:[,;/&]|\b(?:or|and|not)\b)\s{0,9}(?:(?:option|choice)\s{1,9})?\(?([A-Z])(?![\w'-])"
 )
+_DENIED = re.compile(r"\b(?:not|never|neither|cannot)\b|n't\b", re.IGNORECASE)
+_FULL_WIDTH = {0xFEE0 + code: code for code in range(0x21, 0x7F)}
 _ROW = re.compile(r"[A-Z](?:\s+[A-Z])+")
 
 
@@ -51,14 +53,14 @@ def named_letters(text: str) -> set[str]:
     """Every option that a short answer names; empty when it names none."""
     if len(text) > MAX_CHARACTERS:
         return set()
-    text = _MARKUP.sub("", text).strip()
+    text = _MARKUP.sub("", text.translate(_FULL_WIDTH)).strip()
     if _ROW.fullmatch(text):
         return set(text.split())
     label = _LABEL.match(text)
     start = label.end() if label else 0
     first = _LETTER.match(text, start) or _LETTER.match(text)
     if first is None:  # a sentence: only a bracketed letter is surely an option
-        return set(re.findall(r"\(([A-Z])\)", text))
+        return set() if _DENIED.search(text) else set(re.findall(r"\(([A-Z])\)", text))
     letters = {letter.upper() for letter in first.groups() if letter}
     return letters | {one or other for one, other in _OTHERS.findall(text, first.start(), len(text))}
 

@@ -15,6 +15,8 @@ from ponder.core.answers import final_answer
 from ponder.core.protocols import Verifier
 from ponder.core.types import Problem, Verdict
 
+MAX_CHARACTERS = 10_000
+"""A longer text is not compared."""
 _FULL_WIDTH = {0xFEE0 + code: code for code in range(0x21, 0x7F)}
 _AROUND = " .,:;*_`\"'“”‘’«»"
 _WRAPPED = re.compile(
@@ -26,10 +28,12 @@ def exact(problem: Problem, response: str) -> Verdict:
     """Judge the final answer of a response by its normalised text."""
     gold = _gold(problem.answer)
     if gold is None:
-        return Verdict.unknown("the gold answer is missing or not text")
+        return Verdict.unknown("the gold answer is missing, too long or not text")
     found = final_answer(response)
     if found.text is None:
         return Verdict.wrong(reason=found.reason)
+    if len(found.text) > MAX_CHARACTERS:
+        return Verdict.wrong(found.text[:500], "too long")
     read = normalised(found.text)
     return Verdict.correct(read[:500]) if read == gold else Verdict.wrong(read[:500])
 
@@ -51,7 +55,9 @@ def normalised(text: str) -> str:
 def _gold(answer: JsonValue) -> str | None:
     if isinstance(answer, bool):
         return str(answer).lower()
-    if not isinstance(answer, str | int | float):
+    if isinstance(answer, int) and answer.bit_length() > MAX_CHARACTERS:
+        return None  # Python refuses to write it out
+    if not isinstance(answer, str | int | float) or len(str(answer)) > MAX_CHARACTERS:
         return None
     return normalised(str(answer)) or None
 
