@@ -45,7 +45,7 @@ def ponder_process(*arguments: str, **changes: str) -> subprocess.CompletedProce
 
 
 def children_seconds() -> float:
-    """Processor time of finished child processes: unlike the clock, it does not depend on who else is working."""
+    """Processor time of finished child processes, which does not depend on who else is working."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -182,7 +182,7 @@ def test_an_interrupt_exits_4_and_the_printed_command_resumes() -> None:
 
 
 def test_a_second_process_exits_3_and_names_the_first() -> None:
-    arguments = ["run", "demo.yaml", "--set", "stage.one.rows=100", "--set", "stage.one.pause=0.05"]
+    arguments = ["run", "demo.yaml", "--set", "stage.one.rows=9000", "--set", "stage.one.pause=0.05"]
     first = subprocess.Popen(
         [sys.executable, "-m", "ponder", *arguments], env=environment(), stderr=subprocess.DEVNULL
     )

@@ -10,6 +10,7 @@ from collections.abc import Hashable
 from typing import Any, ClassVar
 
 import yaml
+from yaml.scanner import ScannerError
 
 from ponder.core.errors import ConfigurationError
 
@@ -25,10 +26,10 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def fetch_flow_collection_start(self, TokenClass: Any) -> None:  # noqa: N803  # the name in the base class
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
         """Refuse deep nesting while reading, because the scanner's work grows with its square."""
         if self.flow_level > MAX_DEPTH:
-            raise yaml.scanner.ScannerError(None, None, "this file is nested too deeply", self.get_mark())
+            raise ScannerError(None, None, "this file is nested too deeply", self.get_mark())
         super().fetch_flow_collection_start(TokenClass)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
