@@ -19,6 +19,7 @@ from ponder.core.types import Json
 
 MAX_LINE_BYTES = 16 * 1024**2
 """A longer line is a bad row; it is skipped without being held in memory."""
+MAX_REASONS = 30
 BadRowPolicy = Literal["error", "skip"]
 Made = TypeVar("Made")
 
@@ -67,6 +68,8 @@ class RowReport:
 
     def count(self, line: int, reason: str) -> None:
         """Note why a row is left out, or is of no use to a verifier."""
+        if reason not in self.reasons and len(self.reasons) >= MAX_REASONS:
+            reason = "other reasons"
         self.reasons[reason] += 1
         self.first.setdefault(reason, line)
 
@@ -169,8 +172,7 @@ def _parsed(raw: bytes | None) -> Json:
     try:
         value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        place = f" (column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise BadRow(f"the line is not valid JSON{place}") from error
+        raise BadRow("the line is not valid JSON") from error
     if not isinstance(value, dict):
         raise BadRow(f"the line is {kind_of(value)}, not a JSON object")
     return value

@@ -1,0 +1,132 @@
+"""What every task owes, shown for each plug-in of the folder by its existing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ponder.core.plugins import load_plugin, plugin_names
+from ponder.core.protocols import Task, Verifier
+from ponder.core.types import Outcome, Problem, Record
+
+LIMIT = 40
+GARBAGE = (
+    "",
+    " \n\t",
+    "<think>",
+    "</think>",
+    "<think>\n</think>\n\n",
+    "I do not know.",
+    "The answer is",
+    "The answer is zxqv.",
+    "\x00\ud800 \\boxed{",
+    "The answer is " + "9" * 10_000,
+    "{}[]()<>" * 1000,
+)
+
+
+def _sums(path: Path) -> Path:
+    rows = [
+        {"question": f"What is {n} + {n}?", "answer": f"{n} + {n} = {2 * n}\n#### {2 * n}"}
+        for n in range(200)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module", params=plugin_names("tasks"))
+def task(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Task:
+    kind: Any = load_plugin("tasks", request.param)
+    config: dict[str, Any] = {}
+    if "path" in kind.model_fields:
+        config["path"] = _sums(tmp_path_factory.mktemp("data") / "sums.jsonl")
+    if "verifier_name" in kind.model_fields:
+        config["verifier"] = "number"
+    return kind(**config)
+
+
+def drawn(task: Task, split: str, seed: int = 3, limit: int = LIMIT) -> list[Problem]:
+    return list(task.problems(split, limit, seed))
+
+
+def test_it_is_a_task_with_a_name_and_splits(task: Task, request: pytest.FixtureRequest) -> None:
+    name = request.node.callspec.params["task"]
+    assert isinstance(task, Task) and isinstance(task, Record)
+    assert isinstance(task.verifier, Verifier)
+    assert {"train", "test"} <= set(type(task).splits)
+    for problem in drawn(task, "train", limit=3):
+        assert problem.task == name  # verifiers are found by it
+        assert problem.messages[-1].role == "user"
+        assert problem.meta["skill"] == name
+        assert problem.meta["steps"] is None or isinstance(problem.meta["steps"], int)
+
+
+def test_every_split_has_problems_with_ids_of_their_own(task: Task) -> None:
+    for split in task.splits:
+        problems = drawn(task, split)
+        assert 0 < len(problems) <= LIMIT
+        assert len({problem.id for problem in problems}) == len(problems)
+        assert all(problem.meta["split"] == split for problem in problems)
+
+
+def test_it_accepts_its_own_worked_solutions(task: Task) -> None:
+    for split in task.splits:
+        for problem in drawn(task, split):
+            verdict = task.verifier(problem, str(problem.meta["solution"]))
+            assert (verdict.outcome, verdict.reward) == (Outcome.CORRECT, 1.0), (problem, verdict)
+
+
+def test_it_refuses_empty_text_and_garbage(task: Task) -> None:
+    for problem in drawn(task, "test", limit=10):
+        for response in GARBAGE:
+            verdict = task.verifier(problem, response)
+            assert (verdict.outcome, verdict.reward) == (Outcome.WRONG, 0.0), (response[:40], verdict)
+
+
+def test_it_refuses_solutions_of_other_problems(task: Task) -> None:
+    problems = drawn(task, "test")
+    shifted = zip(problems, problems[1:] + problems[:1], strict=True)
+    right = [task.verifier(a, str(b.meta["solution"])).outcome is Outcome.CORRECT for a, b in shifted]
+    assert sum(right) <= len(right) / 3  # a few answers coincide
+
+
+def test_a_thought_is_no_answer(task: Task) -> None:
+    for problem in drawn(task, "test", limit=10):
+        thinking = (
+            str(problem.meta["solution"]).partition("</think>")[0] + f"\nThe answer is {problem.answer}."
+        )
+        assert task.verifier(problem, thinking).reason == "truncated"
+        assert task.verifier(problem, thinking + "</think>").outcome is Outcome.WRONG
+
+
+def test_missing_gold_is_unknown(task: Task) -> None:
+    (problem,) = drawn(task, "test", limit=1)
+    ungradable = problem.model_copy(update={"answer": None})
+    assert task.verifier(ungradable, str(problem.meta["solution"])).outcome is Outcome.UNKNOWN
+
+
+def test_it_is_repeatable_from_its_seed_alone(task: Task) -> None:
+    for split in task.splits:
+        first = drawn(task, split)
+        assert drawn(task, split) == first
+        assert drawn(task, split, limit=5) == first[:5]
+        assert drawn(task, split, seed=4) != first
+
+
+def test_train_and_the_held_out_splits_never_overlap(task: Task) -> None:
+    def canonical(problem: Problem) -> Any:
+        return problem.meta.get("canonical", problem.prompt)
+
+    train = {canonical(problem) for seed in (1, 2, 3) for problem in drawn(task, "train", seed, 150)}
+    for split in task.splits:
+        if split != "train":
+            held_out = {canonical(problem) for seed in (1, 4) for problem in drawn(task, split, seed, 150)}
+            assert held_out and not train & held_out
+
+
+def test_an_unknown_split_is_an_error(task: Task) -> None:
+    with pytest.raises(ValueError, match="no split"):
+        drawn(task, "nonsense")
