@@ -24,7 +24,7 @@ from ponder.models import attention
 from ponder.models.tokenizer import train_tokenizer
 
 VOCABULARY = 320
-WINDOW = 12
+WINDOW = 10
 
 _COMMON: dict[str, Any] = {
     "vocab_size": VOCABULARY,

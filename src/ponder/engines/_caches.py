@@ -1,8 +1,8 @@
 """Keys and values of a cohort at one layer: prompts stored once per group, and one suffix per sample.
 
-Groups that enter the batch together form a cohort, so their samples always have suffixes of equal length: no suffix is
-padded, and a sliding window is a slice. Prompts are padded at their left for the same reason. The attention over prompt
-and suffix is computed apart and joined by the log-sum-exp of the scores.
+Groups that enter the batch together form a cohort, so their samples always have suffixes of equal length: no
+suffix is padded, and a sliding window is a slice. Prompts are padded at their left for the same reason. The
+attention over prompt and suffix is computed apart and joined by the log-sum-exp of the scores.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Grid:
         self._rows, self._cells = rows.to(device), cells.to(device)
 
     def spread(self, rows: Tensor) -> Tensor:
-        """(n, heads of keys, R, d) -> (groups * heads of keys, width * R, d): a group's queries under each other."""
+        """(n, key heads, R, d) -> (groups * key heads, width * R, d): a group's queries under each other."""
         cells = rows if self._whole else rows[self._rows]
         _, heads, stack, dim = rows.shape
         cells = cells.view(self.groups, self.width, heads, stack, dim).transpose(1, 2)
@@ -155,10 +155,10 @@ class LayerCache:
         output = torch.lerp(own.output, grid.gather(shared.output, self.heads), weight.to(own.output.dtype))
         return output.view(rows, heads, -1)
 
-    def grow(self, rows: int, length: int) -> None:
-        """One more block for the first `rows` suffixes."""
+    def resize(self, rows: int, length: int) -> None:
+        """Keep `length` entries of the first `rows` suffixes, with room for one more block."""
         for name in ("suffix_keys", "suffix_values"):
-            setattr(self, name, grown(getattr(self, name), rows, length, axis=2))
+            setattr(self, name, resized(getattr(self, name), rows, length, axis=2))
 
     def move_rows(self, holes: Tensor, movers: Tensor, length: int) -> None:
         """Overwrite finished suffixes with living ones from the end."""
@@ -170,9 +170,9 @@ class LayerCache:
         self.prefix_keys, self.prefix_values = self.prefix_keys[groups], self.prefix_values[groups]
 
 
-def grown(old: Tensor, rows: int, length: int, axis: int) -> Tensor:
-    """A copy of the first `rows` rows and `length` entries along `axis`, with room for one more block."""
-    new = old.new_empty((rows, *old.shape[1:axis], length + BLOCK, *old.shape[axis + 1 :]))
+def resized(old: Tensor, rows: int, length: int, axis: int) -> Tensor:
+    """A copy of the first `rows` rows and `length` entries along `axis`, up to the end of its block."""
+    new = old.new_empty((rows, *old.shape[1:axis], (length // BLOCK + 1) * BLOCK, *old.shape[axis + 1 :]))
     new.narrow(axis, 0, length).copy_(old[:rows].narrow(axis, 0, length))
     return new
 

@@ -9,7 +9,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from ponder.engines._caches import BLOCK, HIDDEN, Grid, LayerCache, grown
+from ponder.engines._caches import BLOCK, HIDDEN, Grid, LayerCache, resized
 
 FORCED = 1.0
 """Stands in the place of a forced token's log-probability until it leaves: no sampled token can have it."""
@@ -72,6 +72,8 @@ class Cohort:
     layers: dict[int, LayerCache] = field(default_factory=dict)
     padding: Tensor | None = None  # (groups, 1, 1, prefix) 0 or HIDDEN
     grid: Grid = field(init=False)
+    places: int = field(init=False)
+    """Suffixes that memory is held for, dead ones included."""
     _rows: _Rows = field(init=False)
     _started: float = field(default_factory=perf_counter)
 
@@ -84,6 +86,7 @@ class Cohort:
         sizes = torch.tensor([len(job.samples) for job in jobs])
         prompts = torch.tensor([len(job.ids) for job in jobs])
         rows, width = int(sizes.sum()), int(prompts.max())
+        self.places = rows
         owners = torch.arange(len(jobs)).repeat_interleave(sizes)
         self._rows = _Rows(
             tokens=torch.zeros(rows, BLOCK, dtype=torch.int64, device=device),
@@ -125,11 +128,7 @@ class Cohort:
     def push(self, tokens: Tensor, logprobs: Tensor) -> None:
         """Append one token to every row."""
         if self.length == self._rows.tokens.shape[1]:
-            self._rows.tokens = grown(self._rows.tokens, self.rows, self.length, axis=1)
-            self._rows.logprobs = grown(self._rows.logprobs, self.rows, self.length, axis=1)
-            # The newest token's keys are computed by the next step, which is the first to need the room.
-            for layer in self.layers.values():
-                layer.grow(self.rows, self.length)
+            self._resize()
         self._rows.tokens[:, self.length] = tokens
         self._rows.logprobs[:, self.length] = logprobs
         self.length += 1
@@ -137,12 +136,12 @@ class Cohort:
     def budget(
         self, tokens: Tensor, logprobs: Tensor, limit: int, tags: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """Close thoughts that are `limit` tokens long: drawn (n,) tokens and log-probabilities, some replaced."""
+        """Close thoughts of `limit` tokens: drawn tokens (n,) and log-probabilities (n,), some replaced."""
         opening, closing = tags
         rows = self._rows
         due = rows.inside & (rows.thought >= limit)
         tokens = tokens.masked_fill(due, closing)
-        rows.thought += rows.inside
+        rows.thought += rows.inside & (tokens != closing)
         rows.inside = (rows.inside | (tokens == opening)) & (tokens != closing)
         return tokens, logprobs.masked_fill(due, FORCED)
 
@@ -172,7 +171,17 @@ class Cohort:
             setattr(self._rows, name, tensor[:left])
         if left:
             self._forget_groups()
+        if 2 * left < self.places:
+            self._resize()
         return finished
+
+    def _resize(self) -> None:
+        """Give room for the next block of tokens, and give back that of rows that have left."""
+        self.places = self.rows
+        self._rows.tokens = resized(self._rows.tokens, self.rows, self.length, axis=1)
+        self._rows.logprobs = resized(self._rows.logprobs, self.rows, self.length, axis=1)
+        for layer in self.layers.values():
+            layer.resize(self.rows, self.length)
 
     def _forget_groups(self) -> None:
         living = self._rows.owners.unique()

@@ -1,4 +1,4 @@
-"""The sampling loop: prompts enter in cohorts, every step adds one token to every sample, finished samples leave."""
+"""The sampling loop: prompts enter in cohorts, each step adds a token to every sample."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from ponder.core.errors import PonderError, ResourceError
 from ponder.core.types import Sampling
+from ponder.engines._caches import BLOCK
 from ponder.engines._cohort import Cohort, Finished, Job
 from ponder.engines._drawing import Drawn, draw
 from ponder.engines._layouts import DecodeLayout, PrefillLayout
@@ -20,10 +21,10 @@ from ponder.models.attention import Layout
 PREFILL_TOKENS = 8192
 """Most prompt tokens of one forward pass, unless a single prompt is longer."""
 REFILL_BELOW = 0.75
-"""New prompts enter when the batch is less full than this, because small cohorts cost more than empty places."""
+"""New prompts enter when the batch is emptier than this: small cohorts cost more than empty places."""
 MAX_PADDING = 1.3
 """Padded over real prompt tokens in a cohort ..."""
-FREE_PADDING = 2048
+FREE_PADDING = 512
 """... unless the padding is fewer tokens than this, where another cohort would cost more."""
 
 
@@ -38,10 +39,10 @@ class Limits:
     row_bytes: int
     """What a sample needs beside them: logits and their copies."""
 
-    def of_job(self, job: Job, max_new_tokens: int) -> int:
-        """Bytes that a job can come to need."""
-        samples = len(job.samples)
-        tokens = len(job.ids) + samples * max_new_tokens
+    def needed(self, prompts: Sequence[Job], samples: int, max_new_tokens: int) -> int:
+        """Bytes that some prompts and samples of them can come to need."""
+        suffix = -(-max_new_tokens // BLOCK) * BLOCK
+        tokens = sum(len(job.ids) for job in prompts) + samples * suffix
         return tokens * self.token_bytes + samples * self.row_bytes
 
 
@@ -110,7 +111,7 @@ class Decoder:
         new = self._sampling.max_new_tokens
         rows = self._limits.rows - self._alive
         space = self._limits.bytes - sum(
-            self._limits.of_job(job, new) for cohort in self.cohorts for job in cohort.jobs
+            self._limits.needed(cohort.jobs, cohort.places, new) for cohort in self.cohorts
         )
         taken: list[Job] = []
         while waiting:
@@ -127,17 +128,17 @@ class Decoder:
                 waiting.popleft()
             taken.append(job)
             rows -= len(job.samples)
-            space -= self._limits.of_job(job, new)
+            space -= self._limits.needed([job], len(job.samples), new)
         return taken
 
     def _fitting(self, job: Job, space: int) -> int:
         """How many of a job's samples fit into so many bytes."""
-        prompt = len(job.ids) * self._limits.token_bytes
-        sample = self._sampling.max_new_tokens * self._limits.token_bytes + self._limits.row_bytes
-        return max(0, (space - prompt) // max(sample, 1))
+        prompt = self._limits.needed([job], 0, self._sampling.max_new_tokens)
+        sample = self._limits.needed([], 1, self._sampling.max_new_tokens)
+        return max(0, (space - prompt) // sample)
 
     def _refuse(self, job: Job) -> None:
-        needed = self._limits.of_job(_cut(job, 0, 1), self._sampling.max_new_tokens)
+        needed = self._limits.needed([job], 1, self._sampling.max_new_tokens)
         raise ResourceError(
             f"one sample needs up to {needed / 2**20:.0f} MiB of keys and values, "
             f"the budget is {self._limits.bytes / 2**20:.0f} MiB",
@@ -227,7 +228,7 @@ class Decoder:
                 raise PonderError(
                     "the model's logits are not finite",
                     where=cohort.describe(row),
-                    fix="the weights have diverged: go back to an earlier checkpoint, or lower the learning rate",
+                    fix="the weights have diverged: return to an earlier checkpoint or lower lr",
                 )
             row -= cohort.rows
 

@@ -1,7 +1,7 @@
 """Draws tokens: temperature, top-k, top-p and the uniform number that belongs to one token of one sample.
 
-The kept set is found by a threshold, not by rank, and the draw walks the vocabulary in its own order. So neither ties nor
-the way in which the threshold was found can change a draw, and a row never feels its neighbours.
+The kept set is found by a threshold, not by rank, and the draw walks the vocabulary in its own order. So
+neither ties nor the way in which the threshold was found can change a draw, and no row feels its neighbours.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def sequence_key(seed: int, prompt: Sequence[int], sample: int) -> int:
 
 
 def uniforms(keys: Tensor, positions: Tensor) -> Tensor:
-    """Uniform numbers in [0, 1), float64, of sequences (n,) at positions (n,): splitmix64 as a counter-based hash.
+    """Uniform numbers in [0, 1), float64, of sequences (n,) at positions (n,): splitmix64 as a hash.
 
     Source:
         Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators", figure 15.
@@ -52,8 +52,8 @@ def uniforms(keys: Tensor, positions: Tensor) -> Tensor:
 def draw(logits: Tensor, sampling: Sampling, keys: Tensor, positions: Tensor) -> Drawn:
     """A token for every row of logits (n, V), float32; they may be overwritten.
 
-    The log-probability is that of the distribution drawn from (after temperature, top-k and top-p). A greedy token has
-    no such distribution, so it gets its log-probability at temperature 1.
+    The log-probability is that of the distribution drawn from (after temperature, top-k and top-p). A greedy
+    token has no such distribution, so it gets its log-probability at temperature 1.
     """
     if sampling.temperature == 0.0:
         best, tokens = logits.max(-1)

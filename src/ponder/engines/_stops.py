@@ -37,7 +37,7 @@ class Texts:
 
     def met(self, tokens: list[int]) -> bool:
         """Whether the text contains a stop string."""
-        return self._end(self._chat.decode(tokens)) >= 0
+        return bool(self._stop) and self._end(self._chat.decode(tokens)) >= 0
 
     def settled(self, tokens: list[int]) -> str:
         """The part of an unfinished text that nothing sampled later can take back."""
@@ -48,7 +48,7 @@ class Texts:
         return text
 
     def candidates(self, vocabulary: int, device: torch.device) -> Tensor | None:
-        """(V,) tokens that can complete a stop string: only after these is a sample decoded while it grows."""
+        """(V,) tokens that can complete a stop string: only after these is a growing sample decoded."""
         if not self._stop:
             return None
         last = {text[-1] for text in self._stop}
@@ -75,7 +75,7 @@ class Texts:
         return count
 
     def _thinking_by_text(self, tokens: list[int]) -> int:
-        """For tags that are spelled with several tokens: the shortest beginning that contains the closing tag."""
+        """For tags spelled with several tokens: the shortest beginning that contains the closing tag."""
         if THINK_CLOSE not in self._chat.decode(tokens):
             return 0
         return 1 + bisect_left(

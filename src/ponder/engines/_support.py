@@ -8,9 +8,10 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import PreTrainedModel
 
-from ponder.core.errors import ResourceError
+from ponder.core.errors import ConfigurationError, ResourceError
 from ponder.engines._cohort import Cohort, Job
 from ponder.engines._layouts import DecodeLayout, PrefillLayout
+from ponder.models.attention import NAME
 from ponder.models.packed import PackedLayout
 
 KNOWN_LAYERS = {"full_attention", "sliding_attention", "attention"}
@@ -28,11 +29,11 @@ class Shape:
     max_positions: int | None
 
 
-_shapes: WeakKeyDictionary[PreTrainedModel, Shape] = WeakKeyDictionary()
+_shapes: WeakKeyDictionary[PreTrainedModel, dict[tuple[str, torch.dtype], Shape]] = WeakKeyDictionary()
 
 
 def cache_dtype(model: PreTrainedModel) -> torch.dtype | None:
-    """Float32 on processors, whose small bf16 products are slower than float32 ones; elsewhere as the model computes."""
+    """Float32 on a CPU, where small bfloat16 products are slower; elsewhere as the model computes."""
     return torch.float32 if model.device.type == "cpu" else None
 
 
@@ -40,11 +41,19 @@ def shape_of(model: PreTrainedModel) -> Shape:
     """Sizes of a model that can be sampled; tried once per model.
 
     Raises:
-        ResourceError: If the model keeps state other than keys and values, or attends in a way that is not known here.
+        ConfigurationError: If it was not loaded with Ponder's attention.
+        ResourceError: If the model keeps state other than keys and values, or attends in an unknown way.
     """
-    if model not in _shapes:
-        _shapes[model] = _try(model)
-    return _shapes[model]
+    if model.config._attn_implementation != NAME:
+        raise ConfigurationError(
+            f"the model attends with {model.config._attn_implementation!r}, which cannot be batched here",
+            fix=f'load it with attn_implementation="{NAME}"; models must not share one configuration object',
+        )
+    shapes = _shapes.setdefault(model, {})
+    kind = (model.device.type, model.dtype)
+    if kind not in shapes:
+        shapes[kind] = _try(model)
+    return shapes[kind]
 
 
 @torch.inference_mode()

@@ -1,7 +1,7 @@
 """Samples from a Hugging Face causal LM on this machine.
 
-A prompt is computed and stored once for all its samples, finished samples leave the batch, and nothing is kept between
-calls: the weights may change, and the next call feels it.
+A prompt is computed and stored once for all its samples, finished samples leave the batch, and nothing is
+kept between calls: the weights may change, and the next call feels it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ponder.engines._decode import Decoder, Ending, Limits
 from ponder.engines._drawing import sequence_key
 from ponder.engines._stops import Texts
 from ponder.engines._support import Shape, cache_dtype, shape_of
-from ponder.models.head import hidden_states, logits
+from ponder.models.head import check_head, hidden_states, logits
 from ponder.models.packed import PackedLayout
 
 MAX_BATCH = 512
@@ -71,8 +71,8 @@ class LocalSampler:
         """See `ponder.core.protocols.Sampler`; equal prompts are sampled once and share their completions.
 
         Raises:
-            ConfigurationError: If `samples` is below 1, a prompt is empty or does not fit the model's context, or a
-                thinking budget is asked of a model without thinking tags.
+            ConfigurationError: If `samples` is below 1, a prompt is empty or exceeds the model's context, or
+                a thinking budget is asked of a model without thinking tags.
             ResourceError: If the model cannot be sampled here, or one sample exceeds the memory budget.
             PonderError: If logits are not finite.
         """
@@ -98,7 +98,7 @@ class LocalSampler:
         return [[completion for completion in found[ids] if completion is not None] for ids in encoded]
 
     def stream(self, messages: Messages, sampling: Sampling) -> Iterator[str]:
-        """The text of the first sample piece by piece; the pieces are whole characters and add up to its text."""
+        """The text of sample 0 in pieces of whole characters, which add up to its text."""
         ids = tuple(self._chat.prompt(messages))
         texts = Texts(self._chat, sampling.stop)
         shown = 0
@@ -133,7 +133,7 @@ class LocalSampler:
         opening, closing = self._chat.think_open, self._chat.think_close
         if opening is None or closing is None:
             raise ConfigurationError(
-                "a thinking budget needs <think> and </think> as single tokens, which this model does not have",
+                "a thinking budget needs <think> and </think> as single tokens, which this model lacks",
                 where="max_thinking_tokens",
                 fix="leave it out, or use a model with thinking tags",
             )
@@ -172,7 +172,8 @@ class LocalReference:
     """
 
     def __init__(self, model: PreTrainedModel, max_tokens: int = REFERENCE_TOKENS) -> None:
-        """Keep the model; its weights are read when sequences are scored."""
+        """Try the model once; its weights are read when sequences are scored."""
+        check_head(model)
         self._model, self._max_tokens = model, max_tokens
 
     @torch.inference_mode()
