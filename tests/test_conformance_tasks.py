@@ -29,10 +29,7 @@ GARBAGE = (
 
 
 def _sums(path: Path) -> Path:
-    rows = [
-        {"question": f"What is {n} + {n}?", "answer": f"{n} + {n} = {2 * n}\n#### {2 * n}"}
-        for n in range(200)
-    ]
+    rows = [{"question": f"What is {n} + {n}?", "answer": f"{n} + {n} = {2 * n}\n#### {2 * n}"} for n in range(200)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
@@ -95,9 +92,7 @@ def test_it_refuses_solutions_of_other_problems(task: Task) -> None:
 
 def test_a_thought_is_no_answer(task: Task) -> None:
     for problem in drawn(task, "test", limit=10):
-        thinking = (
-            str(problem.meta["solution"]).partition("</think>")[0] + f"\nThe answer is {problem.answer}."
-        )
+        thinking = str(problem.meta["solution"]).partition("</think>")[0] + f"\nThe answer is {problem.answer}."
         assert task.verifier(problem, thinking).reason == "truncated"
         assert task.verifier(problem, thinking + "</think>").outcome is Outcome.WRONG
 
@@ -120,10 +115,10 @@ def test_train_and_the_held_out_splits_never_overlap(task: Task) -> None:
     def canonical(problem: Problem) -> Any:
         return problem.meta.get("canonical", problem.prompt)
 
-    train = {canonical(problem) for seed in (1, 2, 3) for problem in drawn(task, "train", seed, 150)}
+    train = {canonical(problem) for seed in (1, 2) for problem in drawn(task, "train", seed, 80)}
     for split in task.splits:
         if split != "train":
-            held_out = {canonical(problem) for seed in (1, 4) for problem in drawn(task, split, seed, 150)}
+            held_out = {canonical(problem) for seed in (1, 4) for problem in drawn(task, split, seed, 40)}
             assert held_out and not train & held_out
 
 

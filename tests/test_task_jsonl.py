@@ -26,9 +26,7 @@ Write = Callable[..., Path]
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     def written(*rows: Any, name: str = "data.jsonl") -> Path:
-        lines = [
-            row if isinstance(row, bytes) else json.dumps(row, ensure_ascii=False).encode() for row in rows
-        ]
+        lines = [row if isinstance(row, bytes) else json.dumps(row, ensure_ascii=False).encode() for row in rows]
         path = tmp_path / name
         path.write_bytes(b"\n".join(lines) + b"\n")
         return path
@@ -76,9 +74,7 @@ def test_formats_are_told_apart(write: Write, row: dict[str, Any], config: dict[
     (problem,) = drawn(write(row), **config)
     assert problem.messages == (Message(role="user", content="1 + 1?"),)
     assert str(problem.answer) == "2"
-    assert (
-        load_plugin("verifiers", config.get("verifier", "exact"))(problem, "The answer is 2.").reward == 1.0
-    )
+    assert load_plugin("verifiers", config.get("verifier", "exact"))(problem, "The answer is 2.").reward == 1.0
 
 
 def test_a_conversation_keeps_its_turns_and_its_system_message(write: Write) -> None:
@@ -150,9 +146,7 @@ def test_reasoning_content_and_tags_are_kept(write: Write) -> None:
     assert first.meta["solution"] == second.meta["solution"] == "<think>\n1 + 1 = 2\n</think>\n\n2"
 
 
-def test_a_missing_gold_answer_is_kept_counted_and_unknown(
-    write: Write, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_missing_gold_answer_is_kept_counted_and_unknown(write: Write, caplog: pytest.LogCaptureFixture) -> None:
     rows = [*sums(2), {"question": "a", "answer": None}, {"question": "b", "answer": " "}, {"question": "c"}]
     problems = drawn(write(*rows))
     assert [p.answer for p in problems] == ["0", "2", None, None, None]
@@ -208,9 +202,7 @@ def test_a_broken_row_stops_with_its_line_and_nothing_of_its_content(write: Writ
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_row_is_skipped_and_counted(
-    write: Write, kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_broken_row_is_skipped_and_counted(write: Write, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     row, reason = BROKEN[kind]
     assert len(drawn(write(GOOD, row, {"question": "other", "answer": "x"}), on_bad_row="skip")) == 2
     assert reason in caplog.text
@@ -282,9 +274,7 @@ def test_an_empty_file_is_an_error(tmp_path: Path, content: bytes) -> None:
 
 
 def test_no_usable_row_is_an_error_with_a_table_of_reasons(write: Write) -> None:
-    path = write(
-        {"question": 1, "answer": "1"}, {"question": 2, "answer": "1"}, b"{", {"question": "", "answer": ""}
-    )
+    path = write({"question": 1, "answer": "1"}, {"question": 2, "answer": "1"}, b"{", {"question": "", "answer": ""})
     with pytest.raises(DataError) as error:
         drawn(path, on_bad_row="skip")
     assert "0 of 4 rows can be used" in error.value.what
@@ -318,9 +308,7 @@ def test_memory_does_not_grow_with_lines_or_rows(tmp_path: Path, monkeypatch: py
     data=st.binary(max_size=200)
     | st.lists(st.sampled_from([b'{"question":', b'"a"', b"}", b"\n", b"\xff"])).map(b"".join)
 )
-def test_any_bytes_give_problems_or_a_ponder_error(
-    data: bytes, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_any_bytes_give_problems_or_a_ponder_error(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.jsonl"
     path.write_bytes(b'{"question": "q", "answer": "1"}\n' + data)
     for policy in ("error", "skip"):

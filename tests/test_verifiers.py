@@ -124,6 +124,8 @@ NUMBERS_RIGHT = [
     ("18", "18,"),
 ]
 NUMBERS_WRONG = [
+    ("7", "maybe 7"),
+    ("7", "7 or none"),
     ("-5", "- 5"),
     ("5", "-5"),
     ("7", "7 or 8"),
@@ -336,9 +338,7 @@ TABLES = [
 TABLES.append(("choice", CHOICES_RIGHT, CHOICES_WRONG, CHOICES_UNKNOWN))
 
 
-@pytest.mark.parametrize(
-    ("verifier", "right", "wrong", "unknown"), TABLES, ids=[table[0] for table in TABLES]
-)
+@pytest.mark.parametrize(("verifier", "right", "wrong", "unknown"), TABLES, ids=[table[0] for table in TABLES])
 def test_the_table_of_verdicts(verifier: str, right: Any, wrong: Any, unknown: Any) -> None:
     assert [row for row in outcomes(verifier, right) if row[2] != "correct"] == []
     assert [row for row in outcomes(verifier, wrong) if row[2] != "wrong"] == []
@@ -346,9 +346,7 @@ def test_the_table_of_verdicts(verifier: str, right: Any, wrong: Any, unknown: A
 
 
 def test_numbers_that_others_call_equal_are_not() -> None:
-    assert (
-        judge("number", "1/633825300114114700748351602688", "1/316912650057057350374175801344").reward == 0.0
-    )
+    assert judge("number", "1/633825300114114700748351602688", "1/316912650057057350374175801344").reward == 0.0
     assert judge("number", "10 m", "10 cm").reason == "different unit"
     assert judge("number", "2", r"\{1, 2\}").reward == 0.0
     assert judge("number", "1", r"x^2/4 - y^2/4 = 1").reward == 0.0
@@ -375,9 +373,7 @@ def test_equality_of_bare_numbers_goes_both_ways() -> None:
 
 
 def test_equal_numbers_are_one_vote() -> None:
-    answers = {
-        judge("number", "18", text).answer for text in ("18", "18.0", "The answer is $18.", r"\boxed{36/2}")
-    }
+    answers = {judge("number", "18", text).answer for text in ("18", "18.0", "The answer is $18.", r"\boxed{36/2}")}
     assert answers == {"18"}
 
 
@@ -441,9 +437,7 @@ class TestEveryVerifier:
 
     @settings(max_examples=40, deadline=None)
     @given(
-        gold=st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=3
-        )
+        gold=st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=3)
     )
     def test_no_gold_answer_makes_it_raise(self, verifier: str, gold: Any) -> None:
         problem = Problem.model_construct(id="p", task="t", prompt="q", answer=gold, meta={})
@@ -454,9 +448,7 @@ class TestEveryVerifier:
         started = time.process_time()
         assert judge(verifier, GOLDS.get(verifier, "18"), HOSTILE[name]).outcome is Outcome.WRONG
         assert judge(verifier, HOSTILE[name], "18").outcome is not Outcome.CORRECT
-        assert (
-            time.process_time() - started < 5.0
-        )  # it takes a few hundredths; anything quadratic takes minutes
+        assert time.process_time() - started < 5.0  # it takes a few hundredths; anything quadratic takes minutes
 
 
 def rows_of(name: str) -> list[dict[str, Any]]:
@@ -477,9 +469,7 @@ def test_agreement_with_a_rule_on_multiple_choice_outputs() -> None:
     for row in rows_of("multiple_choice_outputs.jsonl"):
         verdict = judge("choice", row["answer"], row["generated_text"])
         counts[(verdict.outcome is Outcome.CORRECT) == (row["pred"] == row["answer"])] += 1
-    assert counts[False] <= 15, (
-        counts
-    )  # several answers in one output, of which the rule takes the first; guesses
+    assert counts[False] <= 15, counts  # several answers in one output, of which the rule takes the first; guesses
 
 
 def test_nothing_unequal_is_called_equal_by_people_and_right_by_us() -> None:

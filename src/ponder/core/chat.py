@@ -90,7 +90,7 @@ class Chat:
         return [*ids, self.end_id]
 
     def decode(self, ids: list[int]) -> str:
-        """Text of sampled tokens: thinking tags kept, end-of-turn and padding dropped, an opened thought made visible."""
+        """Text of sampled tokens: thinking tags kept, end-of-turn and padding dropped, a thought opened if need be."""
         pad = self.tokenizer.pad_token_id
         text = self.tokenizer.decode(
             [i for i in ids if i not in self.stop_ids and i != pad],
@@ -109,7 +109,7 @@ class Chat:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _encode_as_text(self, text: str) -> list[int]:
-        """Encode so that nothing in the text becomes a special token: each look-alike is cut behind its first letter."""
+        """Encode so that no part becomes a special token: each look-alike is cut behind its first letter."""
         cuts = [match.start() + 1 for match in self._special_pattern.finditer(text)] if self._specials else []
         pieces = (text[start:end] for start, end in pairwise([0, *cuts, len(text)]))
         return [token for piece in pieces if piece for token in self._encode(piece)]

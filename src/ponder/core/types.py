@@ -114,7 +114,7 @@ class Completion(Record):
     logprobs: tuple[float, ...] | None = None
     """Log-probability (nats) of each sampled token under the distribution it was drawn from; 0.0 for forced tokens."""
     forced: tuple[int, ...] = ()
-    """Positions in `tokens` that were forced (a thinking budget) rather than sampled: never trained by a policy loss."""
+    """Positions in `tokens` that were forced by a thinking budget, not sampled: never trained by a policy loss."""
     usage: Usage = Usage()
     seconds: float = 0.0
     policy_step: int = 0

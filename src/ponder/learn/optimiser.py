@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from ponder.core.types import Record
+from ponder.learn.muon import Muon
 
 
 class Optimisation(Record):
@@ -59,7 +60,9 @@ def trainable(model: PreTrainedModel) -> dict[str, nn.Parameter]:
 
 def make_optimizers(model: PreTrainedModel, settings: Optimisation) -> list[Optimizer]:
     """Optimizers whose groups carry their peak learning rate as `peak_lr`."""
-    outer = {id(p) for m in (model.get_input_embeddings(), model.get_output_embeddings()) for p in m.parameters()}
+    outer = {
+        id(p) for m in (model.get_input_embeddings(), model.get_output_embeddings()) for p in m.parameters()
+    }
     matrices: list[Tensor] = []
     others: list[Tensor] = []
     for parameter in trainable(model).values():
@@ -68,7 +71,7 @@ def make_optimizers(model: PreTrainedModel, settings: Optimisation) -> list[Opti
         groups = [_group(matrices, settings.lr, settings.weight_decay), _group(others, settings.lr, 0.0)]
         return [_adamw(groups, settings)]
     outer_lr = settings.lr / 10 if settings.outer_lr is None else settings.outer_lr
-    muon = torch.optim.Muon([_group(matrices, settings.lr, settings.weight_decay)], adjust_lr_fn="original")
+    muon = Muon([_group(matrices, settings.lr, settings.weight_decay)])
     return [muon, _adamw([_group(others, outer_lr, 0.0)], settings)]
 
 

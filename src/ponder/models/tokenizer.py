@@ -40,7 +40,7 @@ CHAT_TEMPLATE = """\
 {{- '<|im_start|>assistant\\n' -}}
 {%- endif -%}
 """
-"""Past turns show their reasoning, because runtimes find the thinking tags by rendering; `generation` marks what trains."""
+"""Past turns show their reasoning: runtimes find the thinking tags by rendering. `generation` marks what trains."""
 
 MIN_VOCABULARY = 256 + 5
 

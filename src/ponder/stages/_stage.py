@@ -41,7 +41,7 @@ class Context:
     """Folder of an earlier stage of this run by name, or None when there is no such stage."""
 
     def artefact(self, name: str, kind: str) -> str:
-        """`name` as the path of an earlier stage's artefact (`model`, `traces`), or unchanged when it is no stage."""
+        """`name` as the path of an earlier stage's artefact (`model`, ...), or unchanged when it is no stage."""
         earlier = self.stage_path(name)
         return name if earlier is None else str(earlier / kind)
 
@@ -53,7 +53,7 @@ class Stage(Record, ABC):
     """Fields that may name an earlier stage (a string, a list of strings or the values of a mapping)."""
 
     seed: int | None = None
-    """Replaces the run's seed for this stage, so that one run can hold several seeds; the runner puts it in the context."""
+    """Replaces the run's seed for this stage, so that one run can hold several seeds; found in the context."""
 
     @abstractmethod
     def __call__(self, context: Context) -> Json:

@@ -1,7 +1,7 @@
 """Teaches a student the verified traces of a teacher: sequence distillation on stored text.
 
-Only traces that were judged correct and ended by themselves are learnt. The same stage fine-tunes on a user's own worked
-solutions, and with `answers_only` it trains the control that never sees a reason.
+Only traces that were judged correct and ended by themselves are learnt. The same stage fine-tunes on a user's own
+worked solutions, and with `answers_only` it trains the control that never sees a reason.
 """
 
 from __future__ import annotations

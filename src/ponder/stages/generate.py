@@ -20,6 +20,7 @@ from ponder.core.protocols import Sampler, Watch
 from ponder.core.seeds import derive_seed
 from ponder.core.types import Completion, Finish, Json, Messages, Outcome, Problem, Sampling, Trace
 from ponder.learn.rollout import judge
+from ponder.runs.interrupt import raise_if_stopped
 from ponder.stages._estimate import sampling_estimate
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, draw_problems, open_tasks, verifiers_of
@@ -66,9 +67,11 @@ class Generate(Stage):
         started = time.monotonic()
         with context.log.progress("generate", total=len(problems) * self.samples, unit="traces") as progress:
             for start in range(finished, len(problems), self.chunk):
+                raise_if_stopped()
                 chunk = problems[start : start + self.chunk]
                 watch = _watcher(progress, start * self.samples)
-                completions = sampler.generate([p.messages for p in chunk], self.samples, self._sampling(context), watch)
+                asked = [problem.messages for problem in chunk]
+                completions = sampler.generate(asked, self.samples, self._sampling(context), watch)
                 traces = [
                     judge(problem, completion, verifiers[problem.task], {}).model_copy(update={"sampler": self.model})
                     for problem, group in zip(chunk, completions, strict=True)

@@ -1,15 +1,16 @@
 """Pretrains a small model from nothing on procedural text: the way the pocket models are made.
 
-Documents are rendered conversations. In a share of them the answer is worked out aloud, in the others it is bare, as in
-text found in the wild; the prompt's own words are trained too, with a smaller weight, so that the model knows the
-language it will be asked in. Documents of step s are drawn from (seed, s): the stream never repeats and never ends.
+Documents are rendered conversations. In a share of them the answer is worked out aloud, in the others it is
+bare, as in text found in the wild; the prompt's own words are trained too, with a smaller weight, so that the
+model knows the language it will be asked in. Documents of step s are drawn from (seed, s): the stream never
+repeats and never ends.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,9 +26,8 @@ from ponder.core.types import Example, Json, Problem, Record, Surrogate
 from ponder.learn.fit import FitBatch, fit
 from ponder.learn.train import LocalTrainer, Optimisation
 from ponder.models import attention
-from ponder.models.load import load_tokenizer, parameter_count, resolve_model, save_model
+from ponder.models.load import load_model, load_tokenizer, parameter_count, resolve_model, save_model
 from ponder.models.tokenizer import train_tokenizer
-from ponder.runs.store import StageFolder
 from ponder.stages._estimate import training_estimate
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, draw_problems, open_tasks
@@ -68,13 +68,19 @@ class Shape(Record):
         attention.register()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME, dtype=torch.float32)
+            return AutoModelForCausalLM.from_config(
+                config, attn_implementation=attention.NAME, dtype=torch.float32
+            )
 
 
 class Pretrain(Stage):
     """Trains a new model, and a tokenizer unless one is named, on documents drawn from procedural tasks."""
 
+    inputs: ClassVar[tuple[str, ...]] = ("model", "tokenizer")
+
     tasks: TaskChoices = ("skills",)
+    model: str | None = None
+    """Goes on from this model instead of from random weights; its shape and tokenizer are kept."""
     shape: Shape = Shape()
     tokenizer: str | None = None
     """Model whose tokenizer and template are used; None trains one on the tasks' text."""
@@ -93,16 +99,15 @@ class Pretrain(Stage):
     def __call__(self, context: Context) -> Json:
         """Train, save `model/`, and report the parameters and the last losses."""
         tasks = open_tasks(self.tasks)
-        chat = self._chat(context.folder, tasks, context.seed)
-        model = self.shape.build(derive_seed(context.seed, "weights"))
+        model, chat = self._start(context, tasks)
         trainer = LocalTrainer(
             model, chat, optimisation=self.optimisation, total_steps=self.steps, surrogate=Surrogate()
         )
         context.log.note(f"{parameter_count(model):,} parameters, vocabulary {len(chat.tokenizer)}")
 
         def examples_at(step: int) -> FitBatch:
-            documents = self._documents(tasks, context.seed, step)
-            return FitBatch([encode_document(chat, *document, self.prompt_weight) for document in documents], {})
+            drawn = self._documents(tasks, context.seed, step)
+            return FitBatch([encode_document(chat, *each, self.prompt_weight) for each in drawn])
 
         summary = fit(
             trainer,
@@ -135,14 +140,23 @@ class Pretrain(Stage):
         rng = python_rng(seed, "worked", step)
         return [document(problem, worked=rng.random() < self.worked_share) for problem in drawn]
 
-    def _chat(self, folder: StageFolder, tasks: Mapping[str, Task], seed: int) -> Chat:
+    def _start(self, context: Context, tasks: Mapping[str, Task]) -> tuple[Any, Chat]:
+        """The model that is trained, and its chat format."""
+        if self.model is not None:
+            loaded = load_model(context.artefact(self.model, "model"))
+            return loaded.model, loaded.chat
+        chat = self._chat(context, tasks)
+        return self.shape.build(derive_seed(context.seed, "weights")), chat
+
+    def _chat(self, context: Context, tasks: Mapping[str, Task]) -> Chat:
         """The named tokenizer, or one trained once and kept in the stage's folder."""
         if self.tokenizer is not None:
-            chat = Chat(load_tokenizer(resolve_model(self.tokenizer)))
+            chat = Chat(load_tokenizer(resolve_model(context.artefact(self.tokenizer, "model"))))
         else:
-            kept = folder.path / "tokenizer"
+            kept = context.folder.path / "tokenizer"
             if not (kept / "tokenizer.json").exists():
-                problems = draw_problems(tasks, "train", self.tokenizer_problems, derive_seed(seed, "tokenizer"))
+                seed = derive_seed(context.seed, "tokenizer")
+                problems = draw_problems(tasks, "train", self.tokenizer_problems, seed)
                 train_tokenizer(_plain_texts(problems), self.shape.vocab_size).save_pretrained(kept)
             chat = Chat(load_tokenizer(kept))
         if len(chat.tokenizer) > self.shape.vocab_size:

@@ -6,7 +6,7 @@ evaluations, turns them into credit by an objective, and takes one optimiser ste
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,10 +43,10 @@ class Reinforce(Stage):
     split: str = "train"
     problems: int = Field(default=20_000, ge=1)
     """Problems to draw from, over all tasks together; each is seen once before any is seen twice."""
-    objective: dict[str, JsonValue] = {"use": "dr_grpo"}
+    objective: dict[str, JsonValue] = Field(default={"use": "dr_grpo"})
     """An objective's name under `use`, and its settings."""
-    rewards: dict[str, float] = {"correct": 1.0}
-    """Weight of every reward by name; the policy is paid their sum."""
+    rewards: dict[str, float | dict[str, JsonValue]] = Field(default={"correct": 1.0})
+    """Weight of every reward by name, or `{weight: 0.2, ...settings}`; the policy is paid their weighted sum."""
     steps: int = Field(default=50, ge=1)
     problems_per_step: int = Field(default=32, ge=1)
     group_size: int = Field(default=8, ge=1)
@@ -69,7 +69,7 @@ class Reinforce(Stage):
         problems = draw_problems(tasks, self.split, self.problems, derive_seed(context.seed, "problems"))
         if not problems:
             raise ConfigurationError("the tasks gave no problems", where=f"split {self.split}")
-        rewards = {name: (self._reward(name), weight) for name, weight in self.rewards.items()}
+        rewards = {name: _open_reward(name, choice) for name, choice in self.rewards.items()}
         stillness = _Stillness(self.dead_steps)
 
         def examples_at(step: int) -> FitBatch:
@@ -106,17 +106,7 @@ class Reinforce(Stage):
     def _objective(self) -> Objective:
         config = dict(self.objective)
         name = str(config.pop("use", ""))
-        try:
-            return load_plugin("objectives", name)(**config)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ConfigurationError(
-                f"{first['msg']}: {'.'.join(map(str, first['loc']))}", where=f"objective {name}"
-            ) from error
-
-    def _reward(self, name: str) -> Reward:
-        plugin: Any = load_plugin("rewards", name)
-        return plugin() if isinstance(plugin, type) else plugin
+        return _configured("objectives", name, config)
 
     def _sampling(self, seed: int, step: int) -> Sampling:
         return Sampling(
@@ -125,6 +115,30 @@ class Reinforce(Stage):
             max_thinking_tokens=self.max_thinking_tokens,
             seed=derive_seed(seed, "rollout", step),
         )
+
+
+def _open_reward(name: str, choice: float | Mapping[str, JsonValue]) -> tuple[Reward, float]:
+    """A reward with its weight."""
+    config = dict(choice) if isinstance(choice, Mapping) else {"weight": choice}
+    weight = config.pop("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise ConfigurationError(f"the weight of reward {name!r} is not a number", where=f"rewards.{name}.weight")
+    return _configured("rewards", name, config), float(weight)
+
+
+def _configured(kind: str, name: str, config: dict[str, Any]) -> Any:
+    """A plug-in made with its settings; one that is a plain function takes none."""
+    plugin: Any = load_plugin(kind, name)
+    if not isinstance(plugin, type):
+        if config:
+            raise ConfigurationError(f"{name!r} has no settings", where=f"{kind}.{name}.{next(iter(config))}")
+        return plugin
+    try:
+        return plugin(**config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([kind, name, *map(str, first["loc"])])
+        raise ConfigurationError(first["msg"], where=where) from error
 
 
 class _Stillness:

@@ -10,7 +10,6 @@ from typing import Literal
 from ponder.core.types import Record
 from ponder.tasks._words import WordBank
 
-
 ORDERS = {
     "is taller than": ("is shorter than", "tall"),
     "is older than": ("is younger than", "old"),
@@ -68,7 +67,8 @@ class Scene(Record):
         A drawn scene has one statement at most that leads on.
         """
         opening = "order" if self.topic else "place"
-        used = [p for p, one in enumerate(self.statements) if (one.kind, one.first) == (opening, self.hero)][:1]
+        heads = (one.first if one.kind == opening else "" for one in self.statements)
+        used = [position for position, head in enumerate(heads) if head == self.hero][:1]
         at = self.statements[used[0]].second if used and self.topic else self.hero
         while used and (link := self._link_from(at, used)) is not None:
             used.append(link)

@@ -83,7 +83,8 @@ def with_asides(rng: Random, scene: Scene, style: Style) -> Scene:
     """The scene with as many irrelevant statements mixed in as the style asks for."""
     wording = SEEN_WORDING if style.words is SEEN else RENAMED_WORDING
     statements = list(scene.statements)
-    for name in rng.sample(style.words.names, style.distractors):  # each once, so that nobody is in two places
+    # Each name once, so that nobody is in two places.
+    for name in rng.sample(style.words.names, style.distractors):
         aside = rng.choice(wording.asides).format(o=name, l=rng.choice(style.words.places))
         statements.insert(rng.randint(0, len(statements)), Statement(kind="aside", first=aside))
     return scene.model_copy(update={"statements": tuple(statements)})

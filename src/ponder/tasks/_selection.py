@@ -39,9 +39,7 @@ class Draft(NamedTuple):
     @property
     def key(self) -> int:
         """The same for questions that differ in case and spacing only."""
-        turns = (
-            [self.prompt] if isinstance(self.prompt, str) else [f"{m.role}:{m.content}" for m in self.prompt]
-        )
+        turns = [self.prompt] if isinstance(self.prompt, str) else [f"{m.role}:{m.content}" for m in self.prompt]
         text = "\x1f".join(" ".join(turn.casefold().split()) for turn in turns)
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 

@@ -1,8 +1,8 @@
 """Contradictions: can these statements all be true, and if not, which of them clash?
 
-The statements order people (a circle is a clash) or put things in places (two places are a clash). At most one
-set of them clashes: its statements form a chain that is followed from the person or thing the question names.
-One reasoning step joins one more statement to the chain.
+The statements order people (a circle is a clash) or put things in places (two are a clash). At most one
+set of them clashes: its statements form a chain that is followed from the one that the question names. One
+reasoning step joins one more statement to the chain.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What counts as right for this task: the number, and small numbers may be written as words.
 
-A verifier looks at a problem and a response and decides. It never raises: whatever a model writes is right, wrong
-or, when the problem itself cannot be graded, unknown.
+A verifier looks at a problem and a response, and decides. It never raises: what a model writes is right,
+wrong or, when the problem itself cannot be graded, unknown.
 """
 
 from ponder.core.answers import final_answer
