@@ -78,7 +78,8 @@ def test_the_road_ends_with_models_numbers_and_a_page(finished: Path) -> None:
 
 
 def test_training_moved_the_weights(finished: Path) -> None:
-    assert digests(finished)["distill/model/model.safetensors"] != digests(finished)["reinforce/model/model.safetensors"]
+    found = digests(finished)
+    assert found["distill/model/model.safetensors"] != found["reinforce/model/model.safetensors"]
 
 
 def test_the_sampler_and_the_trainer_agree_on_the_policy(finished: Path) -> None:

@@ -17,8 +17,8 @@ from ponder.tasks.contradictions import Contradictions
 SKILL = Contradictions()
 VERIFIER = SKILL.verifier
 WIDE = Contradictions(max_steps=16)
-SAMPLE = [problem for split in SPLITS for problem in SKILL.problems(split, 300, seed=3)]
-SAMPLE += [problem for split in ("test", "renamed", "distracted") for problem in WIDE.problems(split, 160, 4)]
+SAMPLE = {split: list(SKILL.problems(split, 300, seed=3)) for split in SPLITS}
+SAMPLE |= {f"wide {split}": list(WIDE.problems(split, 160, seed=4)) for split in SPLITS if split != "longer"}
 
 MORE = {"taller", "older", "faster", "stronger", "before", "tall", "old", "fast", "strong"}
 LESS = {"shorter", "younger", "slower", "weaker", "after", "young"}
@@ -71,8 +71,13 @@ def consistent(said: list[tuple[str, str, str]]) -> bool:
     return all(sum(noun.startswith("the ") for noun in group) < 2 for group in where.values())
 
 
-@pytest.mark.parametrize("problem", SAMPLE, ids=lambda problem: problem.id)
-def test_text_has_exactly_the_clash_of_the_answer(problem: Problem) -> None:
+@pytest.mark.parametrize("split", SAMPLE)
+def test_text_has_exactly_the_clash_of_the_answer(split: str) -> None:
+    for problem in SAMPLE[split]:
+        check_answer(problem)
+
+
+def check_answer(problem: Problem) -> None:
     said = read(problem)
     assert len(said) == len(problem.meta["scene"]["statements"])
     assert len({*said}) == len(said)
@@ -177,7 +182,7 @@ def test_ungradable_gold_is_unknown() -> None:
 
 
 def test_never_raises_and_refuses_garbage() -> None:
-    problem = SAMPLE[0]
+    problem = SAMPLE["train"][0]
     for text in ("\x00", "1: , so", "1 " * 5000, "<think>" * 3, "the answer is", "²", "1: x, so a" * 4000):
         assert VERIFIER(problem, text).outcome == Outcome.WRONG
         VERIFIER.steps(problem, f"<think>{text}</think>x")

@@ -24,7 +24,7 @@ RUNS = Path("runs")
 
 def run_file(path: Path, out: Path | None, sets: Sequence[str], *, new: bool, as_json: bool) -> None:
     """`ponder run`."""
-    recipe = load_recipe(path, sets)
+    recipe = _load(path, sets)
     folder = _folder(out or RUNS / recipe.name, new=new)
     again = ["ponder", "run", str(path), *(part for item in sets for part in ("--set", item))]
     _run(recipe, folder, Log.for_terminal(as_json=as_json), again)
@@ -63,7 +63,7 @@ def run_single(
 
 def plan_file(path: Path, out: Path | None, sets: Sequence[str], *, as_json: bool) -> None:
     """`ponder plan`."""
-    recipe = load_recipe(path, sets)
+    recipe = _load(path, sets)
     folder = out or RUNS / recipe.name
     planned = plan_recipe(recipe, folder, Log.silent())
     print(json.dumps(_plan_json(planned, folder)) if as_json else _plan_text(planned, folder))
@@ -108,6 +108,12 @@ def labelled(models: Sequence[str]) -> list[str] | dict[str, str]:
     if len(dict(named)) < len(named):
         raise ConfigurationError("two models have the same label", where="--model")
     return dict(named)
+
+
+def _load(path: Path, sets: Sequence[str]) -> Recipe:
+    """A recipe file; plug-ins that lie beside it can be named in it."""
+    sys.path.append(str(path.resolve().parent))
+    return load_recipe(path, sets)
 
 
 def _run(recipe: Recipe, folder: Path, log: Log, again: Sequence[str]) -> None:

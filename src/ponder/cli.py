@@ -6,6 +6,7 @@ and resumable.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -78,6 +79,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     if "--verbose" in arguments:  # accepted anywhere
         arguments = ["--verbose", *(argument for argument in arguments if argument != "--verbose")]
+    logging.basicConfig(level=logging.INFO if sys.stderr.isatty() else logging.WARNING, format="%(message)s")
     app(arguments, prog_name="ponder")
 
 
@@ -278,7 +280,8 @@ def doctor(as_json: Json = False) -> None:
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder to create.")],
-    template: Annotated[str | None, typer.Option(help="Kind of project.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the run and of the verifier's package.")] = "sums",
+    force: Annotated[bool, typer.Option("--force", help="Write beside what is there; nothing is overwritten.")] = False,
 ) -> None:
     """Start a task of your own.
 
@@ -286,9 +289,9 @@ def init(
     """
     from ponder.scaffold import scaffold
 
-    written = scaffold(folder) if template is None else scaffold(folder, template)
-    for path in written:
+    for path in scaffold(folder, name, force=force):
         typer.echo(path)
+    typer.echo(f"\nnext: ponder run {folder / 'recipe.yaml'} --out {folder / 'run'}")
 
 
 def _single(

@@ -84,7 +84,19 @@ def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     except OSError as error:
         raise ResourceError(f"the recipe cannot be read: {error.strerror}", where=str(path)) from error
     content, lines = parse_yaml(data, str(path))
-    return build_recipe(content, overrides, Place(str(path), lines))
+    return build_recipe(_beside(content, path.parent), overrides, Place(str(path), lines))
+
+
+def _beside(value: Any, folder: Path) -> Any:
+    """A recipe's content with the files that lie beside the recipe, and not here, named from here."""
+    if isinstance(value, Mapping):
+        return {key: _beside(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_beside(item, folder) for item in value]
+    is_path = isinstance(value, str) and len(value) < 1024 and ("/" in value or "." in value) and "\0" not in value
+    if is_path and not Path(value).exists() and (folder / value).exists():
+        return str(folder / value)
+    return value
 
 
 def build_recipe(

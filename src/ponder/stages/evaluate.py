@@ -299,7 +299,9 @@ def _footprint(name: str) -> Footprint:
 
 def _sources(tasks: Mapping[str, Task]) -> Iterator[str]:
     """The code that decides what is right: each task's verifier, and the rules that read an answer."""
-    modules = {inspect.getmodule(type(task.verifier)) for task in tasks.values()} | {answer_rules}
+    judges = [task.verifier for task in tasks.values()]
+    modules = {inspect.getmodule(judge if inspect.isroutine(judge) else type(judge)) for judge in judges}
+    modules.add(answer_rules)
     for module in sorted((m for m in modules if m is not None), key=lambda module: module.__name__):
         yield module.__name__ + inspect.getsource(module)
 

@@ -1,0 +1,85 @@
+"""Writes the parts of the documents that must not go stale: the annotated tree, the results, the command line.
+
+`python docs/_generate.py` rewrites README.md and docs/results.md between their markers. The test suite fails when that
+would change them. Results are counted again from the traces stored in `docs/results/`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from ponder.report.numbers import numbers  # noqa: E402
+from ponder.report.table import table  # noqa: E402
+
+FOLDERS = (
+    "core", "runs", "models", "measure", "tasks", "verifiers", "rewards", "engines", "objectives", "learn",
+    "backends", "stages", "report", "pocket",
+)  # fmt: skip
+BESIDE = {
+    "recipes/": "the demo, the study, and how the pocket models are rebuilt",
+    "docs/": "tutorial, how to choose, how to extend, architecture, results",
+    "examples/": "policy optimisation in one file, without Ponder's abstractions",
+    "tests/": "what must hold; `make test`",
+}
+
+
+def tree() -> str:
+    """The annotated tree, from the first sentence of every module's docstring."""
+    package = ROOT / "src" / "ponder"
+    lines = ["src/ponder/"]
+    for folder in FOLDERS:
+        lines.append(f"  {folder + '/':<22}{_summary(package / folder / '__init__.py')}")
+        lines += [f"    {p.name:<20}{_summary(p)}" for p in _modules(package / folder)]
+    lines += [f"  {p.name:<22}{_summary(p)}" for p in _modules(package)]
+    lines += [f"{name:<24}{what}" for name, what in BESIDE.items()]
+    return _fenced("\n".join(lines))
+
+
+def results(name: str) -> str:
+    """The result table of a stored run."""
+    return _fenced(table(numbers(ROOT / "docs" / "results" / name)))
+
+
+GENERATORS: dict[str, Callable[..., str]] = {"tree": tree, "results": results}
+MARKED = re.compile(r"(<!-- (\w+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def rewritten(text: str) -> str:
+    """A document with everything between its markers made afresh."""
+
+    def fill(match: re.Match[str]) -> str:
+        begin, kind, argument, end = match.groups()
+        made = GENERATORS[kind](argument) if argument else GENERATORS[kind]()
+        return f"{begin}{made}\n{end}"
+
+    return MARKED.sub(fill, text)
+
+
+def documents() -> list[Path]:
+    """Documents that have generated parts."""
+    return [ROOT / "README.md", ROOT / "docs" / "results.md"]
+
+
+def _summary(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return docstring.split("\n")[0].rstrip(".")
+
+
+def _modules(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.py") if not path.name.startswith("_"))
+
+
+def _fenced(text: str) -> str:
+    return f"```\n{text}\n```"
+
+
+if __name__ == "__main__":
+    for document in documents():
+        document.write_text(rewritten(document.read_text(encoding="utf-8")), encoding="utf-8")
