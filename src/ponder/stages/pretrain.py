@@ -26,6 +26,7 @@ from ponder.core.types import Example, Json, Problem, Record, Surrogate
 from ponder.learn.fit import FitBatch, fit
 from ponder.learn.train import LocalTrainer, Optimisation
 from ponder.models import attention
+from ponder.models.grow import grow
 from ponder.models.load import load_model, load_tokenizer, parameter_count, resolve_model, save_model
 from ponder.models.tokenizer import train_tokenizer
 from ponder.stages._estimate import training_estimate
@@ -80,8 +81,9 @@ class Pretrain(Stage):
 
     tasks: TaskChoices = ("skills",)
     model: str | None = None
-    """Goes on from this model instead of from random weights; its shape and tokenizer are kept."""
-    shape: Shape = Shape()
+    """Goes on from this model, and with its tokenizer, instead of from random weights."""
+    shape: Shape | None = None
+    """Of a new model, a small one by default. With `model`: grow it to this shape first; None keeps its own."""
     tokenizer: str | None = None
     """Model whose tokenizer and template are used; None trains one on the tasks' text."""
     tokenizer_problems: int = Field(default=12_000, ge=100)
@@ -130,7 +132,7 @@ class Pretrain(Stage):
         return training_estimate(documents, tokens, self._parameters(), "tokens guessed from words")
 
     def _parameters(self) -> int:
-        s = self.shape
+        s = self.shape or Shape()
         attended = s.hidden_size * s.head_dim * (2 * s.heads + 2 * s.kv_heads)
         return s.layers * (attended + 3 * s.hidden_size * s.intermediate_size) + s.vocab_size * s.hidden_size
 
@@ -144,12 +146,15 @@ class Pretrain(Stage):
         """The model that is trained, and its chat format."""
         if self.model is not None:
             loaded = load_model(context.artefact(self.model, "model"))
-            return loaded.model, loaded.chat
+            if self.shape is None:
+                return loaded.model, loaded.chat
+            return grow(loaded.model, self.shape.build(derive_seed(context.seed, "weights"))), loaded.chat
         chat = self._chat(context, tasks)
-        return self.shape.build(derive_seed(context.seed, "weights")), chat
+        return (self.shape or Shape()).build(derive_seed(context.seed, "weights")), chat
 
     def _chat(self, context: Context, tasks: Mapping[str, Task]) -> Chat:
         """The named tokenizer, or one trained once and kept in the stage's folder."""
+        vocab_size = (self.shape or Shape()).vocab_size
         if self.tokenizer is not None:
             chat = Chat(load_tokenizer(resolve_model(context.artefact(self.tokenizer, "model"))))
         else:
@@ -157,11 +162,11 @@ class Pretrain(Stage):
             if not (kept / "tokenizer.json").exists():
                 seed = derive_seed(context.seed, "tokenizer")
                 problems = draw_problems(tasks, "train", self.tokenizer_problems, seed)
-                train_tokenizer(_plain_texts(problems), self.shape.vocab_size).save_pretrained(kept)
+                train_tokenizer(_plain_texts(problems), vocab_size).save_pretrained(kept)
             chat = Chat(load_tokenizer(kept))
-        if len(chat.tokenizer) > self.shape.vocab_size:
+        if len(chat.tokenizer) > vocab_size:
             raise ConfigurationError(
-                f"the tokenizer has {len(chat.tokenizer)} ids and the model room for {self.shape.vocab_size}",
+                f"the tokenizer has {len(chat.tokenizer)} ids and the model room for {vocab_size}",
                 where="shape.vocab_size",
                 fix=f"set it to at least {len(chat.tokenizer)}",
             )

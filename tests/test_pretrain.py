@@ -1,0 +1,59 @@
+"""Pretraining: documents, growth that changes nothing, a tokenizer that fits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ponder.core.errors import ConfigurationError
+from ponder.core.plugins import load_plugin
+from ponder.models.grow import grow
+from ponder.models.packed import PackedLayout
+from ponder.models.tokenizer import train_tokenizer
+from ponder.stages.pretrain import Shape, document
+
+SMALL = Shape(hidden_size=64, intermediate_size=64, layers=2, heads=2, kv_heads=1, head_dim=32, vocab_size=300)
+
+
+def logits(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    layout = PackedLayout([len(ids)])
+    return model(input_ids=ids[None], position_ids=torch.arange(len(ids))[None], layout=layout, use_cache=False).logits
+
+
+def test_a_grown_model_computes_the_same_and_can_learn_everywhere() -> None:
+    small = SMALL.build(0)
+    large = grow(small, SMALL.model_copy(update={"intermediate_size": 256, "layers": 4}).build(1))
+    ids = torch.randint(0, 300, (20,), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(logits(large, ids), logits(small, ids))
+    logits(large, ids).square().mean().backward()
+    still = [n for n, p in large.named_parameters() if "layers.3" in n and "o_proj" in n and not p.grad.any()]
+    assert not still, "a new layer must receive a gradient where it writes"
+
+
+@pytest.mark.parametrize("change", [{"hidden_size": 96}, {"layers": 1}, {"intermediate_size": 32}, {"vocab_size": 320}])
+def test_growth_of_another_kind_is_refused(change: dict[str, int]) -> None:
+    with pytest.raises(ConfigurationError):
+        grow(SMALL.build(0), SMALL.model_copy(update=change).build(1))
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    first, second, other = (SMALL.build(seed).state_dict() for seed in (3, 3, 4))
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert torch.equal(first[name], second[name]) and not torch.equal(first[name], other[name])
+
+
+def test_a_document_is_worked_or_bare() -> None:
+    problem = next(iter(load_plugin("tasks", "chains")().problems("train", 1, 0)))
+    assert "<think>" in document(problem, worked=True)[1]
+    assert document(problem, worked=False)[1].startswith("The answer is")
+
+
+def test_a_task_without_solutions_is_refused() -> None:
+    problem = next(iter(load_plugin("tasks", "chains")().problems("train", 1, 0)))
+    with pytest.raises(ConfigurationError, match="no worked solutions"):
+        document(problem.model_copy(update={"meta": {}}), worked=True)
+
+
+def test_a_vocabulary_without_room_for_the_bytes_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="at least 261"):
+        train_tokenizer(["text"], 200)
