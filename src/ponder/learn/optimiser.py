@@ -60,9 +60,8 @@ def trainable(model: PreTrainedModel) -> dict[str, nn.Parameter]:
 
 def make_optimizers(model: PreTrainedModel, settings: Optimisation) -> list[Optimizer]:
     """Optimizers whose groups carry their peak learning rate as `peak_lr`."""
-    outer = {
-        id(p) for m in (model.get_input_embeddings(), model.get_output_embeddings()) for p in m.parameters()
-    }
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    outer = {id(p) for module in ends if module is not None for p in module.parameters()}
     matrices: list[Tensor] = []
     others: list[Tensor] = []
     for parameter in trainable(model).values():

@@ -22,7 +22,9 @@ def hidden_states(model: PreTrainedModel, tokens: Tensor, positions: Tensor, lay
 def logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """Logits (N, V) in float32 of hidden states (N, width), scaled and capped as the family does."""
     config = model.config.get_text_config()
-    scores = model.get_output_embeddings()(hidden).float()
+    head = model.get_output_embeddings()
+    assert head is not None, "checked by check_head"
+    scores = head(hidden).float()
     if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite
         scores = scores / divisor
     if (factor := getattr(config, "logit_scale", None)) is not None:  # Cohere

@@ -136,7 +136,7 @@ def load_model(name: str, dtype: torch.dtype = torch.float32, device: str | None
         raise ConfigurationError(f"this model cannot be loaded: {error}", where=str(path)) from error
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return LoadedModel(model.to(device).eval(), chat, path)
+    return LoadedModel(model.to(device).eval(), chat, path)  # type: ignore[arg-type]
 
 
 def save_model(model: PreTrainedModel, chat: Chat, path: Path, dtype: torch.dtype | None = None) -> None:

@@ -74,7 +74,7 @@ class PackedLayout:
             out = causal_attention(q, k, v, scaling, sliding_window, softcap)
             outputs.append(bucket.scatter(out.transpose(1, 2)))
         for forest in self._forests:
-            outputs.append(forest.attend(*rows, scaling, sliding_window, softcap))
+            outputs.append(forest.attend(rows[0], rows[1], rows[2], scaling, sliding_window, softcap))
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[None]
 
 

@@ -148,9 +148,15 @@ class Pretrain(Stage):
             loaded = load_model(context.artefact(self.model, "model"))
             if self.shape is None:
                 return loaded.model, loaded.chat
-            return grow(loaded.model, self.shape.build(derive_seed(context.seed, "weights"))), loaded.chat
+            large = grow(loaded.model, self.shape.build(derive_seed(context.seed, "weights")))
+            large.config.update({key: getattr(loaded.model.config, key) for key in ("eos_token_id", "pad_token_id")})
+            large.generation_config = loaded.model.generation_config
+            return large, loaded.chat
         chat = self._chat(context, tasks)
-        return (self.shape or Shape()).build(derive_seed(context.seed, "weights")), chat
+        model = (self.shape or Shape()).build(derive_seed(context.seed, "weights"))
+        for config in (model.config, model.generation_config):  # other runtimes must know where a turn ends
+            config.eos_token_id, config.pad_token_id = chat.end_id, chat.tokenizer.pad_token_id
+        return model, chat
 
     def _chat(self, context: Context, tasks: Mapping[str, Task]) -> Chat:
         """The named tokenizer, or one trained once and kept in the stage's folder."""
