@@ -43,7 +43,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 50
 TORCH_FREE = ("core", "runs", "tasks", "verifiers", "rewards", "measure.statistics")
 TORCH_FREE_TOP = ("cli", "recipe", "runner", "_cli_run", "_cli_tasks")
 
-SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "templates" not in path.parts)
 
 
 @cache

@@ -46,7 +46,7 @@ def test_every_finding_that_is_not_well_has_a_fix(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("OMP_NUM_THREADS", "9999")
     checks = {check.name: check for check in doctor.run_checks()}
     assert checks["torch"].state == "fail" and checks["python"].state == "ok"
-    for name in ("disk", "memory", "threads", "matplotlib"):
+    for name in ("disk", "memory", "threads", "datasets"):
         assert checks[name].state == "warn", name
     assert all(check.fix for check in checks.values() if check.state != "ok")
 

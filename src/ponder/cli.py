@@ -79,7 +79,8 @@ def main() -> None:
     arguments = sys.argv[1:]
     if "--verbose" in arguments:  # accepted anywhere
         arguments = ["--verbose", *(argument for argument in arguments if argument != "--verbose")]
-    logging.basicConfig(level=logging.INFO if sys.stderr.isatty() else logging.WARNING, format="%(message)s")
+    if sys.stderr is not None:
+        logging.basicConfig(level=logging.INFO if sys.stderr.isatty() else logging.WARNING, format="%(message)s")
     app(arguments, prog_name="ponder")
 
 

@@ -15,7 +15,7 @@ from ponder.engines.local import LocalReference, LocalSampler
 from ponder.learn.train import LocalTrainer, Optimisation
 from ponder.models.load import LoadedModel, load_model, resolve_model
 
-GUESSED_PARAMETERS = 5_000_000
+GUESSED_PARAMETERS = 1_000_000
 """For `plan`, when a model does not exist yet."""
 
 

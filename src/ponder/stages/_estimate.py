@@ -9,12 +9,18 @@ import torch
 
 from ponder.stages._stage import Estimate
 
-TRAINING_SHARE = 0.45
-"""Share of the matrix-product rate that training of small models reaches here; `plan` is as good as this guess."""
-SAMPLING_SHARE = 0.20
-"""The same for sampling."""
+SHARE = 0.8
+"""Share of the matrix-product rate that the products of a small model reach."""
+TRAINING_OVERHEAD = 3_000_000
+"""Operations' worth of time that a trained token costs besides matrix products: norms, attention, loss."""
+SAMPLING_OVERHEAD = 6_000_000
+"""The same for a sampled token; both were fitted on models of 0.5 to 3 million parameters."""
 PROCESS_BYTES = 450 * 1024**2
 """A Python process with torch and transformers loaded."""
+MICRO_BATCH_TOKENS = 4096
+"""As `Optimisation` has it by default."""
+ACTIVATION_BYTES = 110
+"""Kept for the backward pass, by token, layer and unit of width."""
 
 
 @cache
@@ -30,14 +36,15 @@ def matrix_rate() -> float:
     return 2 * size**3 / sorted(times[1:])[2]
 
 
-def training_estimate(rows: int, tokens: int, parameters: int, note: str, tokens_per_step: int = 8192) -> Estimate:
+def training_estimate(rows: int, tokens: int, parameters: int, note: str) -> Estimate:
     """Six operations a parameter and token; weights, gradients and two moments in fp32, plus activations."""
-    seconds = 6 * parameters * tokens / (TRAINING_SHARE * matrix_rate())
-    activations = tokens_per_step * max(1, parameters) ** 0.5 * 250
+    seconds = tokens * (6 * parameters + TRAINING_OVERHEAD) / (SHARE * matrix_rate())
+    layers_times_width = 0.7 * parameters**0.5  # as in models of usual proportions
+    activations = MICRO_BATCH_TOKENS * layers_times_width * ACTIVATION_BYTES
     return Estimate(rows, tokens, int(PROCESS_BYTES + 16 * parameters + activations), seconds, note)
 
 
 def sampling_estimate(rows: int, tokens: int, parameters: int, note: str) -> Estimate:
     """Two operations a parameter and token; weights in fp32, and the keys and values of a batch."""
-    seconds = 2 * parameters * tokens / (SAMPLING_SHARE * matrix_rate())
+    seconds = tokens * (2 * parameters + SAMPLING_OVERHEAD) / (SHARE * matrix_rate())
     return Estimate(rows, tokens, int(PROCESS_BYTES + 4 * parameters + 256 * 1024**2), seconds, note)

@@ -27,7 +27,7 @@ from ponder.runs.store import read_rows
 from ponder.stages._estimate import training_estimate
 from ponder.stages._stage import Context, Estimate, Stage
 
-TYPICAL_TOKENS = 180
+TYPICAL_TOKENS = 120
 """Guess of a trace's length, prompt included, for `plan` before the traces exist."""
 
 

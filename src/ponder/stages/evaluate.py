@@ -44,7 +44,7 @@ from ponder.stages._tasks import TaskChoices, open_tasks, verifiers_of
 
 CHUNK_COMPLETIONS = 256
 """Completions that are sampled and journalled together: enough to fill a batch, little to lose in a kill."""
-TYPICAL_TOKENS = 120
+TYPICAL_TOKENS = 60
 """Guess of a completion's length for `plan`, capped by max_new_tokens."""
 
 

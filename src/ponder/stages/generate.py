@@ -27,7 +27,7 @@ from ponder.stages._tasks import TaskChoices, draw_problems, open_tasks, verifie
 
 SOLUTIONS = "solutions"
 """As a model's name: the task's own worked solutions are the teacher."""
-TYPICAL_TOKENS = 120
+TYPICAL_TOKENS = 60
 """Guess of a completion's length for `plan`, capped by max_new_tokens."""
 
 

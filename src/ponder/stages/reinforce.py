@@ -28,7 +28,7 @@ from ponder.stages._estimate import sampling_estimate, training_estimate
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, draw_problems, open_tasks, verifiers_of
 
-TYPICAL_TOKENS = 100
+TYPICAL_TOKENS = 60
 """Guess of a completion's length for `plan`."""
 
 
