@@ -16,11 +16,14 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from ponder.core.chat import Chat
 from ponder.core.errors import ConfigurationError, ResourceError
 from ponder.models import attention
 from ponder.runs.store import atomic_folder
+
+transformers_logging.disable_progress_bar()  # Ponder shows its own progress, one line per stage
 
 POCKET = ("pocket-base", "pocket-teacher")
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "tokenizer.model"]

@@ -133,8 +133,8 @@ def _watcher(progress: Any, offset: int) -> Watch:
 
 
 def _stored(trace: Trace) -> Json:
-    """A trace as a row, without token ids: the student encodes the text for itself."""
-    return trace.model_dump(mode="json", exclude={"completion": {"prompt_tokens", "tokens", "logprobs"}})
+    """A trace as a row, without token ids, because the student encodes the text for itself, and without the clock."""
+    return trace.model_dump(mode="json", exclude={"completion": {"prompt_tokens", "tokens", "logprobs", "seconds"}})
 
 
 def _summary(rows: Any) -> Json:
