@@ -151,7 +151,12 @@ def save_model(model: PreTrainedModel, chat: Chat, path: Path, dtype: torch.dtyp
         path: Folder to create or replace.
         dtype: Of the stored weights; as in memory by default.
     """
-    state = {name: tensor.detach().to("cpu", dtype or tensor.dtype) for name, tensor in model.state_dict().items()}
+    own = {tensor.data_ptr(): name for name, tensor in reversed(model.state_dict().items())}  # tied weights once
+    state = {
+        name: tensor.detach().to("cpu", dtype or tensor.dtype)
+        for name, tensor in model.state_dict().items()
+        if own[tensor.data_ptr()] == name
+    }
     with atomic_folder(path) as folder:
         model.save_pretrained(folder, state_dict=state, safe_serialization=True)
         chat.tokenizer.save_pretrained(folder)
