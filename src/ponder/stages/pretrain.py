@@ -17,6 +17,7 @@ import torch
 from pydantic import Field
 from transformers import AutoModelForCausalLM, Qwen3Config
 
+from ponder.backends.local import model_parameters
 from ponder.core.answers import split_thinking
 from ponder.core.chat import Chat
 from ponder.core.errors import ConfigurationError
@@ -126,12 +127,14 @@ class Pretrain(Stage):
     def estimate(self, context: Context) -> Estimate:
         """Counts from a sample of the documents; time from a measured matrix product."""
         tasks = open_tasks(self.tasks)
-        words = [len(re.findall(r"\w|[^\w\s]", p + r)) for p, r in self._documents(tasks, context.seed, 0)]
+        words = [len(re.findall(r"[^\W\d]+|\S", p + r)) for p, r in self._documents(tasks, context.seed, 0)]
         documents = self.steps * self.documents_per_step
         tokens = int(np.mean(words) * documents)
-        return training_estimate(documents, tokens, self._parameters(), "tokens guessed from words")
+        return training_estimate(documents, tokens, self._parameters(context), "tokens guessed from words")
 
-    def _parameters(self) -> int:
+    def _parameters(self, context: Context) -> int:
+        if self.model is not None and self.shape is None:
+            return model_parameters(context.artefact(self.model, "model"))
         s = self.shape or Shape()
         attended = s.hidden_size * s.head_dim * (2 * s.heads + 2 * s.kv_heads)
         return s.layers * (attended + 3 * s.hidden_size * s.intermediate_size) + s.vocab_size * s.hidden_size
