@@ -48,7 +48,7 @@ def results(name: str) -> str:
 
 
 GENERATORS: dict[str, Callable[..., str]] = {"tree": tree, "results": results}
-MARKED = re.compile(r"(<!-- (\w+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- (\w+)(?: ([\w/-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def rewritten(text: str) -> str:
