@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from _learn import policy_example, random_tokens, text_example, tiny_model, trainer
+from _learn import gradients, largest_difference, policy_example, random_tokens, text_example, tiny_model, trainer
 from ponder.core.errors import ConfigurationError, PonderError
 from ponder.core.types import Example
 from ponder.learn.optimiser import Optimisation, make_optimizers
@@ -194,3 +194,11 @@ def tiny_scores(model: Any, tokens: list[int]) -> torch.Tensor:
     model.set_attn_implementation("eager")
     with torch.no_grad():
         return model(torch.tensor(np.array([tokens])), use_cache=False).logits[0]
+
+
+def test_autocast_rounds_the_gradient_and_keeps_the_weights_in_float32() -> None:
+    exact, rounded = (gradients(trainer(autocast=on), examples_of(0)) for on in (False, True))
+    assert 0 < largest_difference(exact, rounded) < 0.1
+    learner = trainer(autocast=True)
+    learner.step(examples_of(0))
+    assert {parameter.dtype for parameter in learner.model.parameters()} == {torch.float32}

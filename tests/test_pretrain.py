@@ -22,7 +22,8 @@ def logits(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
 
 def test_a_grown_model_computes_the_same_and_can_learn_everywhere() -> None:
     small = SMALL.build(0)
-    large = grow(small, SMALL.model_copy(update={"intermediate_size": 256, "layers": 4}).build(1))
+    larger = {"intermediate_size": 256, "layers": 4, "kv_heads": 2}
+    large = grow(small, SMALL.model_copy(update=larger).build(1))
     ids = torch.randint(0, 300, (20,), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(logits(large, ids), logits(small, ids))
     logits(large, ids).square().mean().backward()
@@ -34,6 +35,15 @@ def test_a_grown_model_computes_the_same_and_can_learn_everywhere() -> None:
 def test_growth_of_another_kind_is_refused(change: dict[str, int]) -> None:
     with pytest.raises(ConfigurationError):
         grow(SMALL.build(0), SMALL.model_copy(update=change).build(1))
+
+
+def test_key_value_heads_grow_to_a_multiple_only() -> None:
+    shape = SMALL.model_copy(update={"heads": 6, "kv_heads": 2})
+    with pytest.raises(ConfigurationError, match="2 key-value heads cannot become 3"):
+        grow(shape.build(0), shape.model_copy(update={"kv_heads": 3}).build(1))
+    ids = torch.arange(12)
+    whole = grow(shape.build(0), shape.model_copy(update={"kv_heads": 6}).build(1))
+    torch.testing.assert_close(logits(whole, ids), logits(shape.build(0), ids))
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:

@@ -118,6 +118,8 @@ def corrupted(line: str, split: str) -> list[str]:
         others = [other for pool in pools if word in pool for other in pool if other != word][:5]
         others += [str(int(word) + 1), str(int(word) - 1), "99"] if word.isdigit() else []
         changed += [line[: match.start()] + other + line[match.end() :] for other in others]
+    if line[0].isdigit() and "This " not in line:
+        changed += [f"{line} This clashes.", f"{line} This agrees."]
     return changed
 
 

@@ -35,6 +35,8 @@ class LossSettings:
     surrogate: Surrogate
     temperature: float
     """Divides the trainer's logits, as it divided the sampler's."""
+    autocast: bool = False
+    """Matrix products of the layers in bfloat16."""
 
 
 @dataclass(slots=True)
@@ -86,7 +88,8 @@ def backward(model: PreTrainedModel, batch: MicroBatch, settings: LossSettings, 
         settings: Of the step.
         totals: Receives the sums that metrics are made from.
     """
-    hidden = hidden_states(model, batch.tokens, batch.positions, batch.layout)
+    with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=settings.autocast):
+        hidden = hidden_states(model, batch.tokens, batch.positions, batch.layout)
     rows, grad = hidden.detach(), torch.zeros_like(hidden)
     chunk = max(MIN_CHUNK, CHUNK_ENTRIES // model.config.get_text_config().vocab_size)
     for start in range(0, len(batch.source), chunk):

@@ -83,7 +83,9 @@ class LocalTrainer:
                 f"none of the {len(examples)} examples of step {self.step_count} has a token to learn from",
                 fix="check that traces are complete and kept by the filter, and that groups differ in reward",
             )
-        settings = LossSettings(Denominators.of(examples), self.surrogate, self.temperature)
+        settings = LossSettings(
+            Denominators.of(examples), self.surrogate, self.temperature, self.optimisation.autocast
+        )
         totals = Totals()
         tokens = 0
         for rows in batches:

@@ -19,11 +19,12 @@ from ponder.core.plugins import load_plugin
 from ponder.core.protocols import Objective, Reward
 from ponder.core.seeds import derive_seed
 from ponder.core.types import Finish, Group, Json, Metrics, Outcome, Sampling
-from ponder.learn.fit import FitBatch, fit
+from ponder.learn.fit import METRICS, FitBatch, fit
 from ponder.learn.order import indices_at
 from ponder.learn.rollout import rollout
 from ponder.learn.train import Optimisation
 from ponder.models.load import load_model, parameter_count, save_model
+from ponder.runs.store import StageFolder
 from ponder.stages._estimate import sampling_estimate, training_estimate
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, draw_problems, open_tasks, verifiers_of
@@ -70,15 +71,15 @@ class Reinforce(Stage):
         if not problems:
             raise ConfigurationError("the tasks gave no problems", where=f"split {self.split}")
         rewards = {name: _open_reward(name, choice) for name, choice in self.rewards.items()}
-        stillness = _Stillness(self.dead_steps)
 
         def examples_at(step: int) -> FitBatch:
             chosen = [problems[i] for i in indices_at(context.seed, len(problems), self.problems_per_step, step)]
             sampling = self._sampling(context.seed, step)
             groups = rollout(trainer.sampler(), chosen, verifiers, rewards, self.group_size, sampling)
-            stillness.observe(groups)
+            metrics = rollout_metrics(groups)
+            check_not_still(metrics, context.folder, self.dead_steps)
             examples = [example for group in groups for example in objective(group, reference)]
-            return FitBatch(examples, rollout_metrics(groups))
+            return FitBatch(examples, metrics)
 
         summary = fit(
             trainer,
@@ -141,19 +142,29 @@ def _configured(kind: str, name: str, config: dict[str, Any]) -> Any:
         raise ConfigurationError(first["msg"], where=where) from error
 
 
-class _Stillness:
-    """Notices that no group has anything to teach any more."""
+def check_not_still(metrics: Metrics, folder: StageFolder, patience: int) -> None:
+    """Notice that no group has had anything to teach for a while.
 
-    def __init__(self, patience: int) -> None:
-        self._patience, self._still = patience, 0
+    Args:
+        metrics: Of the step that is about to be learnt.
+        folder: Holds the metrics of the steps before it; they outlive a restart, so the count does too.
+        patience: Steps in a row, this one included, that may be still.
 
-    def observe(self, groups: Sequence[Group]) -> None:
-        self._still = 0 if any(_has_spread(group) for group in groups) else self._still + 1
-        if self._still >= self._patience:
-            raise PonderError(
-                f"for {self._still} steps every group had equal rewards: there is nothing to learn from",
-                fix="choose easier or harder problems, a higher temperature or a larger group_size",
-            )
+    Raises:
+        PonderError: If there were that many.
+    """
+    if metrics["still_groups"] < 1.0:
+        return
+    still = 1
+    for row in reversed(list(folder.journal(METRICS).rows())):
+        if row["still_groups"] < 1.0:
+            break
+        still += 1
+    if still >= patience:
+        raise PonderError(
+            f"for {still} steps every group had equal rewards: there is nothing to learn from",
+            fix="choose easier or harder problems, a higher temperature or a larger group_size",
+        )
 
 
 def _has_spread(group: Group) -> bool:
