@@ -1,7 +1,7 @@
-"""Writes the parts of the documents that must not go stale: the annotated tree, the results, the command line.
+"""Writes the parts of the documents that must not go stale: the annotated tree, the results, the models' scores.
 
-`python docs/_generate.py` rewrites README.md and docs/results.md between their markers. The test suite fails when that
-would change them. Results are counted again from the traces stored in `docs/results/`.
+`python docs/_generate.py` rewrites README.md, docs/results.md and the cards of the pocket models between their markers.
+The test suite fails when that would change them. Results are counted again from the traces stored in `docs/results/`.
 """
 
 from __future__ import annotations
@@ -47,8 +47,26 @@ def results(name: str) -> str:
     return _fenced(table(numbers(ROOT / "docs" / "results" / name)))
 
 
-GENERATORS: dict[str, Callable[..., str]] = {"tree": tree, "results": results}
-MARKED = re.compile(r"(<!-- (\w+)(?: ([\w/-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+def scores(of: str) -> str:
+    """A card's table: one model's accuracy over all, by skill and by number of steps; `RUN/STAGE:MODEL`."""
+    name, _, model = of.partition(":")
+    rows = [row for row in numbers(ROOT / "docs" / "results" / name)["models"] if row["model"] == model]
+    lines = ["| what | n | accuracy | interval |", "|---|--:|--:|--:|"]
+    for row in rows:
+        if row["skill"] is not None and row["steps"] is not None:
+            continue
+        what = "all six skills"
+        if row["skill"] is not None:
+            what = row["skill"]
+        elif row["steps"] is not None:
+            what = "1 step" if row["steps"] == 1 else f"{row['steps']} steps"
+        accuracy, low, high = (100 * row[key] for key in ("accuracy", "low", "high"))
+        lines.append(f"| {what} | {row['n']:,} | {accuracy:.1f} % | {low:.1f} to {high:.1f} % |")
+    return "\n".join(lines)
+
+
+GENERATORS: dict[str, Callable[..., str]] = {"tree": tree, "results": results, "scores": scores}
+MARKED = re.compile(r"(<!-- (\w+)(?: ([\w/:-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def rewritten(text: str) -> str:
@@ -64,7 +82,8 @@ def rewritten(text: str) -> str:
 
 def documents() -> list[Path]:
     """Documents that have generated parts."""
-    return [ROOT / "README.md", ROOT / "docs" / "results.md"]
+    cards = sorted((ROOT / "src" / "ponder" / "pocket").glob("*/README.md"))
+    return [ROOT / "README.md", ROOT / "docs" / "results.md", *cards]
 
 
 def _summary(path: Path) -> str:

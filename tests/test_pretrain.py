@@ -52,6 +52,13 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     assert torch.equal(first[name], second[name]) and not torch.equal(first[name], other[name])
 
 
+def test_embeddings_start_as_wide_as_asked_and_nothing_else_changes() -> None:
+    usual, wide = (SMALL.model_copy(update={"embedding_std": std}).build(3).state_dict() for std in (0.02, 0.1))
+    assert float(wide["model.embed_tokens.weight"].std()) == pytest.approx(0.1, rel=0.05)
+    changed = {name for name in usual if not torch.equal(usual[name], wide[name])}
+    assert changed == {"model.embed_tokens.weight", "lm_head.weight"}
+
+
 def test_a_document_is_worked_or_bare() -> None:
     problem = next(iter(load_plugin("tasks", "chains")().problems("train", 1, 0)))
     assert "<think>" in document(problem, worked=True)[1]

@@ -50,6 +50,8 @@ class Shape(Record):
     vocab_size: int = Field(default=1024, ge=261)
     max_positions: int = Field(default=2048, ge=64)
     rope_theta: float = Field(default=10_000.0, gt=0)
+    embedding_std: float = Field(default=0.02, gt=0)
+    """Of the initial embeddings. Larger ones keep words apart longer, and look-ups form sooner (docs/results.md)."""
 
     def build(self, seed: int) -> Any:
         """A freshly initialised model; the same seed gives the same weights."""
@@ -70,9 +72,11 @@ class Shape(Record):
         attention.register()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return AutoModelForCausalLM.from_config(
+            model = AutoModelForCausalLM.from_config(
                 config, attn_implementation=attention.NAME, dtype=torch.float32
             )
+        model.get_input_embeddings().weight.data.mul_(self.embedding_std / config.initializer_range)
+        return model
 
 
 class Pretrain(Stage):
@@ -89,6 +93,8 @@ class Pretrain(Stage):
     """Model whose tokenizer and template are used; None trains one on the tasks' text."""
     tokenizer_problems: int = Field(default=12_000, ge=100)
     """Problems whose text a new tokenizer learns from."""
+    tokenizer_tasks: TaskChoices | None = None
+    """Tasks whose text a new tokenizer learns from; None takes `tasks`."""
     worked_share: float = Field(default=0.25, ge=0.0, le=1.0)
     """Share of documents that reason aloud before they answer."""
     prompt_weight: float = Field(default=0.1, ge=0.0, le=1.0)
@@ -102,7 +108,7 @@ class Pretrain(Stage):
     def __call__(self, context: Context) -> Json:
         """Train, save `model/`, and report the parameters and the last losses."""
         tasks = open_tasks(self.tasks)
-        model, chat = self._start(context, tasks)
+        model, chat = self._start(context)
         trainer = LocalTrainer(
             model, chat, optimisation=self.optimisation, total_steps=self.steps, surrogate=Surrogate()
         )
@@ -145,7 +151,7 @@ class Pretrain(Stage):
         rng = python_rng(seed, "worked", step)
         return [document(problem, worked=rng.random() < self.worked_share) for problem in drawn]
 
-    def _start(self, context: Context, tasks: Mapping[str, Task]) -> tuple[Any, Chat]:
+    def _start(self, context: Context) -> tuple[Any, Chat]:
         """The model that is trained, and its chat format."""
         if self.model is not None:
             loaded = load_model(context.artefact(self.model, "model"))
@@ -155,13 +161,13 @@ class Pretrain(Stage):
             large.config.update({key: getattr(loaded.model.config, key) for key in ("eos_token_id", "pad_token_id")})
             large.generation_config = loaded.model.generation_config
             return large, loaded.chat
-        chat = self._chat(context, tasks)
+        chat = self._chat(context)
         model = (self.shape or Shape()).build(derive_seed(context.seed, "weights"))
         for config in (model.config, model.generation_config):  # other runtimes must know where a turn ends
             config.eos_token_id, config.pad_token_id = chat.end_id, chat.tokenizer.pad_token_id
         return model, chat
 
-    def _chat(self, context: Context, tasks: Mapping[str, Task]) -> Chat:
+    def _chat(self, context: Context) -> Chat:
         """The named tokenizer, or one trained once and kept in the stage's folder."""
         vocab_size = (self.shape or Shape()).vocab_size
         if self.tokenizer is not None:
@@ -170,7 +176,8 @@ class Pretrain(Stage):
             kept = context.folder.path / "tokenizer"
             if not (kept / "tokenizer.json").exists():
                 seed = derive_seed(context.seed, "tokenizer")
-                problems = draw_problems(tasks, "train", self.tokenizer_problems, seed)
+                read = open_tasks(self.tokenizer_tasks or self.tasks)
+                problems = draw_problems(read, "train", self.tokenizer_problems, seed)
                 train_tokenizer(_plain_texts(problems), vocab_size).save_pretrained(kept)
             chat = Chat(load_tokenizer(kept))
         if len(chat.tokenizer) > vocab_size:
