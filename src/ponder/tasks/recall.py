@@ -15,13 +15,13 @@ from typing import ClassVar
 from pydantic import ValidationError
 
 from ponder.core.answers import split_thinking
+from ponder.core.plugins import load_plugin
 from ponder.core.protocols import Verifier
 from ponder.core.types import Outcome, Problem, Record, StepVerdict, Verdict
 from ponder.tasks._chains_wording import RELATIONS
 from ponder.tasks._procedural import Draft, Skill, Style
 from ponder.tasks._telling import HELD_OUT_LAYOUTS, SEEN_LAYOUTS, capitalised, tell
 from ponder.tasks._words import HELD_OUT, WordBank
-from ponder.verifiers.exact import exact
 
 EXTRA_PAIRS = 3
 """At most so many pairs are told and not asked for."""
@@ -103,7 +103,7 @@ class RecallVerifier:
         """Compare normalised text."""
         if not isinstance(problem.answer, str):
             return Verdict.unknown("the gold answer is not a word")
-        return exact(problem, response)
+        return load_plugin("verifiers", "exact")(problem, response)
 
     def steps(self, problem: Problem, response: str) -> list[StepVerdict]:
         """A verdict per line of the thinking: each must state the next pair that was asked for."""
