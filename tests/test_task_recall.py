@@ -5,39 +5,54 @@ from __future__ import annotations
 import re
 
 import pytest
+from pydantic import ValidationError
 
 from ponder.core.types import Outcome
 from ponder.tasks._procedural import SPLITS, worked_response
+from ponder.tasks._recall_lessons import LESSONS
+from ponder.tasks._words import HELD_OUT, SEEN, WordBank
 from ponder.tasks.recall import Recall, RecallVerifier
 
 SKILL = Recall(max_steps=8)
 VERIFIER = RecallVerifier()
 
 
+def nouns(bank: WordBank) -> set[str]:
+    """Every word of a bank that a statement can be about, in lower case."""
+    phrases = (*bank.names, *bank.goods, *bank.traits, *bank.places)
+    return {phrase.lower().removeprefix("the ") for phrase in phrases}
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
 @pytest.mark.parametrize("split", SPLITS)
-def test_every_pair_is_told_once_and_asked_for_once(split: str) -> None:
-    for problem in SKILL.problems(split, 60, seed=2):
-        facts = problem.meta["facts"]
-        partner = dict(facts["pairs"])
-        assert len(partner) == len(facts["pairs"]) >= len(set(facts["asked"])) == problem.meta["steps"]
-        assert problem.answer == partner[facts["asked"][-1]]
-        told = re.split(r"[.?]\s", problem.prompt.lower() + " ")
-        for a, b in facts["pairs"]:
-            assert sum(a.lower() in text and b.lower() in text for text in told) >= 1
+def test_what_every_line_finds_is_told(split: str, lesson: str) -> None:
+    for problem in Recall(max_steps=8, lessons=(lesson,)).problems(split, 40, seed=2):
+        lines = problem.meta["facts"]["lines"]
+        assert len(set(lines)) == problem.meta["steps"]
+        assert str(problem.answer).lower() in lines[-1].lower()
+        told, said = (set(re.findall(r"[a-z]+", text.lower())) for text in (problem.prompt, " ".join(lines)))
+        about = said & nouns(HELD_OUT if split == "renamed" else SEEN)
+        assert len(about) > len(lines) and about <= told
 
 
-def test_lines_out_of_order_or_with_another_partner_are_wrong() -> None:
+def test_numbers_of_statements_are_those_of_the_text() -> None:
+    for problem in Recall(max_steps=6, lessons=("orders",)).problems("test", 40, seed=2):
+        for line in problem.meta["facts"]["lines"]:
+            number, _, clause = line.partition(": ")
+            first, last = clause.split()[0], clause.split()[-1]
+            sentence = re.search(rf"(?:^|[\s(-]){number}[.):] ?\)? ?([^.]+)\.", problem.prompt)
+            assert sentence and {first, last} <= set(sentence[1].split()), (line, problem.prompt)
+
+
+def test_lines_out_of_order_or_with_another_find_are_wrong() -> None:
     for problem in SKILL.problems("test", 40, seed=2):
         lines = [verdict.text for verdict in VERIFIER.steps(problem, problem.meta["solution"])]
         if len(lines) > 1:
             turned = VERIFIER.steps(problem, worked_response(lines[::-1], ""))
             assert turned[0].outcome is Outcome.WRONG
-        partner = dict(problem.meta["facts"]["pairs"])
-        other = next(b for b in [*partner.values(), "nothing"] if b != problem.answer)
-        bad = [*lines[:-1], lines[-1].replace(str(problem.answer), other)]
-        assert [v.outcome for v in VERIFIER.steps(problem, worked_response(bad, ""))].index(Outcome.WRONG) == (
-            len(lines) - 1
-        )
+        bad = [*lines[:-1], lines[-1].replace(str(problem.answer), "nothing")]
+        outcomes = [verdict.outcome for verdict in VERIFIER.steps(problem, worked_response(bad, ""))]
+        assert outcomes.index(Outcome.WRONG) == len(lines) - 1
 
 
 def test_another_word_is_wrong_and_more_lines_than_asked_are_too() -> None:
@@ -45,3 +60,9 @@ def test_another_word_is_wrong_and_more_lines_than_asked_are_too() -> None:
     assert VERIFIER(problem, "The answer is nothing.").outcome is Outcome.WRONG
     lines = [verdict.text for verdict in VERIFIER.steps(problem, problem.meta["solution"])]
     assert VERIFIER.steps(problem, worked_response([*lines, lines[0]], ""))[-1].outcome is Outcome.WRONG
+
+
+@pytest.mark.parametrize("lessons", [(), ("letters",)])
+def test_lessons_that_do_not_exist_are_refused(lessons: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError):
+        Recall(lessons=lessons)

@@ -67,16 +67,18 @@ REVERSED_SHARE = 0.2
 def tell(rng: Random, scene: Scene, style: Style) -> str:
     """The problem as text."""
     wording = SEEN_WORDING if style.words is SEEN else RENAMED_WORDING
-    sentences = [
-        capitalised(rng.choice(wording.frames).format(s=_clause(rng, scene.topic, statement, wording)))
-        for statement in scene.statements
-    ]
+    sentences = [told(rng, scene.topic, statement, wording) for statement in scene.statements]
     page, number, joiner = rng.choice(wording.layouts)
     question = rng.choice(wording.questions).format(h=named(scene.hero, scene.topic))
     return page.format(
         statements=joiner.join(number.format(n=n) + sentence for n, sentence in enumerate(sentences, 1)),
         question=question if scene.topic else f"{rng.choice(wording.places)} {question}",
     )
+
+
+def told(rng: Random, topic: str, statement: Statement, wording: Wording) -> str:
+    """One statement as a sentence, in one of its wordings."""
+    return capitalised(rng.choice(wording.frames).format(s=_clause(rng, topic, statement, wording)))
 
 
 def with_asides(rng: Random, scene: Scene, style: Style) -> Scene:

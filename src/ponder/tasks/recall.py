@@ -8,96 +8,82 @@ build on it. It is a lesson, not a test of reasoning, and `skills` does not cont
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from random import Random
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ponder.core.answers import split_thinking
 from ponder.core.plugins import load_plugin
 from ponder.core.protocols import Verifier
 from ponder.core.types import Outcome, Problem, Record, StepVerdict, Verdict
-from ponder.tasks._chains_wording import RELATIONS
 from ponder.tasks._procedural import Draft, Skill, Style
-from ponder.tasks._telling import HELD_OUT_LAYOUTS, SEEN_LAYOUTS, capitalised, tell
+from ponder.tasks._recall_lessons import LESSONS, Entry
+from ponder.tasks._telling import HELD_OUT_LAYOUTS, SEEN_LAYOUTS, tell
 from ponder.tasks._words import HELD_OUT, WordBank
 
-EXTRA_PAIRS = 3
-"""At most so many pairs are told and not asked for."""
-CHAINED_SHARE = 0.5
-"""Share of problems whose pairs are the links of a chain, told as `chains` tells them."""
-_STATEMENTS = ("{a}: {b}.", "{a} has {b}.", "{a} goes with {b}.", "{b} belongs to {a}.")
-_RENAMED_STATEMENTS = ("{a} owns {b}.", "{a} is matched with {b}.", "{b} was handed to {a}.")
-_LINE = "{a}: {b}"
+EXTRA_ENTRIES = 3
+"""At most so many statements are told and not asked for."""
 _QUESTIONS = ("Go through {asked}.", "Tell about {asked}.", "What about {asked}?")
 _RENAMED_QUESTIONS = ("Report on {asked}.", "Which ones for {asked}?")
+_NUMBERS = ("{n}. ", "({n}) ", "Statement {n}: ")
 
 
 class RecallFacts(Record):
     """What a problem of `recall` says."""
 
-    pairs: list[tuple[str, str]]
-    asked: list[str]
-    """First members of pairs, in the order in which they are asked for."""
-    line: str
-    """Template of a line that states a pair."""
+    lines: list[str]
+    """Of a right answer, in the order in which they are asked for."""
 
 
 class Recall(Skill):
-    """Finding each of several pairs again, in another order."""
+    """Finding each of several statements again, in another order."""
 
     name: ClassVar[str] = "recall"
 
+    lessons: tuple[Literal["pairs", "links", "orders", "offers"], ...] = Field(
+        default=("pairs", "links", "orders", "offers"), min_length=1
+    )
+    """Kinds of statements, each equally frequent where its words suffice."""
+
     @property
     def verifier(self) -> Verifier:
-        """Compares the last pair's second member, and reads every line."""
+        """Compares what the last line finds, and reads every line."""
         return RecallVerifier()
 
     def draw(self, rng: Random, steps: int, style: Style) -> Draft:
-        """Pairs told in one order, and that many of them asked for in another."""
-        told = steps + rng.randint(0, EXTRA_PAIRS) + style.distractors
-        draw = _chained if rng.random() < CHAINED_SHARE else _paired
-        pairs, statements, line = draw(rng, told, style.words)
-        rng.shuffle(pairs)
+        """Statements told in one order, and that many of them asked for in another."""
+        count = steps + rng.randint(0, EXTRA_ENTRIES) + style.distractors
+        lesson, entries = self._entries(rng, count, style.words)
+        rng.shuffle(entries)
+        number = rng.choice(_NUMBERS) if "{n}" in entries[0].line else ""
+        sentences = [number.format(n=n) + entry.told for n, entry in enumerate(entries, 1)]
+        lines = {entry.asked: entry.line.format(n=n) for n, entry in enumerate(entries, 1)}
+        chosen = rng.sample(entries, steps)
         renamed = style.words is HELD_OUT
-        sentences = [capitalised(rng.choice(statements).format(a=a, b=b)) for a, b in pairs]
-        chosen = rng.sample(pairs, steps)
-        asked = [a for a, _ in chosen]
-        question = rng.choice(_RENAMED_QUESTIONS if renamed else _QUESTIONS).format(asked=", ".join(asked))
+        asked = ", ".join(entry.asked for entry in chosen)
+        question = rng.choice(_RENAMED_QUESTIONS if renamed else _QUESTIONS).format(asked=asked)
+        expected = [lines[entry.asked] for entry in chosen]
         return Draft(
             prompt=tell(rng, HELD_OUT_LAYOUTS if renamed else SEEN_LAYOUTS, sentences, question),
-            answer=chosen[-1][1],
-            steps=[f"{capitalised(line.format(a=a, b=b))}." for a, b in chosen],
-            final=f"The answer is {chosen[-1][1]}.",
-            canonical=f"{line} {sorted(pairs)} {asked}",
-            extra={"facts": RecallFacts(pairs=pairs, asked=asked, line=line).model_dump(mode="json")},
+            answer=chosen[-1].found,
+            steps=[f"{line}." for line in expected],
+            final=f"The answer is {chosen[-1].found}.",
+            canonical=f"{lesson} {sorted(entry.line for entry in entries)} {asked}",
+            extra={"facts": RecallFacts(lines=expected).model_dump(mode="json")},
         )
 
-
-def _chained(rng: Random, count: int, words: WordBank) -> tuple[list[tuple[str, str]], tuple[str, ...], str]:
-    """Links of one chain: every thing but the ends is a first member once and a second member once."""
-    banks = {"names": words.names, "places": words.places, "goods": tuple(f"the {good}" for good in words.goods)}
-    fitting = [relation for relation in RELATIONS.values() if len(banks[relation.bank]) > count]
-    relation = rng.choice(fitting)
-    entities = rng.sample(banks[relation.bank], count + 1)
-    wording = relation.renamed if words is HELD_OUT else relation.seen
-    return list(pairwise(entities)), wording.statements, relation.line
-
-
-def _paired(rng: Random, count: int, words: WordBank) -> tuple[list[tuple[str, str]], tuple[str, ...], str]:
-    """Words of one kind, each with a word of the same or another kind."""
-    banks = [bank for bank in (words.names, words.goods, words.traits) if len(bank) >= count]
-    firsts = rng.sample(rng.choice(banks), count)
-    kinds = [[word for word in bank if word not in firsts] for bank in banks]
-    seconds = rng.choice([kind for kind in kinds if len(kind) >= count])
-    statements = _RENAMED_STATEMENTS if words is HELD_OUT else _STATEMENTS
-    return list(zip(firsts, rng.sample(seconds, count), strict=True)), (rng.choice(statements),), _LINE
+    def _entries(self, rng: Random, count: int, words: WordBank) -> tuple[str, list[Entry]]:
+        """Entries of a lesson for which there are enough words; `links` always has them."""
+        for lesson in rng.sample(self.lessons, len(self.lessons)):
+            if entries := LESSONS[lesson](rng, count, words):
+                return lesson, entries
+        return "links", LESSONS["links"](rng, count, words)
 
 
 @dataclass(frozen=True, slots=True)
 class RecallVerifier:
-    """Right when the response ends with what goes with the last word that was asked for."""
+    """Right when the response ends with what the last line had to find."""
 
     def __call__(self, problem: Problem, response: str) -> Verdict:
         """Compare normalised text."""
@@ -106,17 +92,17 @@ class RecallVerifier:
         return load_plugin("verifiers", "exact")(problem, response)
 
     def steps(self, problem: Problem, response: str) -> list[StepVerdict]:
-        """A verdict per line of the thinking: each must state the next pair that was asked for."""
+        """A verdict per line of the thinking: each must state the next thing that was asked for."""
         lines = [line.strip() for line in split_thinking(response).thinking.splitlines() if line.strip()]
         expected = _expected(problem)
         verdicts: list[StepVerdict] = []
         for index, line in enumerate(lines):
             if expected is None:
-                outcome, reason = Outcome.UNKNOWN, "the problem states no pairs"
+                outcome, reason = Outcome.UNKNOWN, "the problem states no facts"
             elif index < len(expected) and line.lower().rstrip(".") == expected[index]:
                 outcome, reason = Outcome.CORRECT, ""
             else:
-                outcome, reason = Outcome.WRONG, "this is not the next pair"
+                outcome, reason = Outcome.WRONG, "this is not what was asked for next"
             verdicts.append(StepVerdict(index=index, text=line, outcome=outcome, reason=reason))
         return verdicts
 
@@ -124,11 +110,9 @@ class RecallVerifier:
 def _expected(problem: Problem) -> list[str] | None:
     """The lines of a right response, in lower case."""
     try:
-        facts = RecallFacts.model_validate(problem.meta.get("facts"))
+        return [line.lower() for line in RecallFacts.model_validate(problem.meta.get("facts")).lines]
     except ValidationError:
         return None
-    partner = dict(facts.pairs)
-    return [facts.line.format(a=a, b=partner.get(a, "")).lower() for a in facts.asked]
 
 
 plugin: type[Skill] = Recall
