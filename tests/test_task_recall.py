@@ -66,3 +66,12 @@ def test_another_word_is_wrong_and_more_lines_than_asked_are_too() -> None:
 def test_lessons_that_do_not_exist_are_refused(lessons: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError):
         Recall(lessons=lessons)
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_lesson_has_words_for_the_longest_problems(split: str, lesson: str) -> None:
+    low = 1 if split == "longer" else 16
+    task = Recall(min_steps=low, max_steps=15 if split == "longer" else 16, lessons=(lesson,))
+    problems = list(task.problems(split, 40, seed=5))
+    assert len(problems) == 40 and all(str(p.meta["canonical"]).startswith(lesson) for p in problems)

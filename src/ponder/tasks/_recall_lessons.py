@@ -31,7 +31,7 @@ class Entry:
 
 
 Lesson = Callable[[Random, int, WordBank], list[Entry]]
-"""Draws that many entries, or fewer than asked for when the words do not suffice."""
+"""Draws that many entries, or none when the words do not suffice; they do for the most steps a problem has."""
 
 _PAIRED = ("{a}: {b}.", "{a} has {b}.", "{a} goes with {b}.", "{b} belongs to {a}.")
 _RENAMED_PAIRED = ("{a} owns {b}.", "{a} is matched with {b}.", "{b} was handed to {a}.")
@@ -44,7 +44,10 @@ def pairs(rng: Random, count: int, words: WordBank) -> list[Entry]:
         return []
     firsts = rng.sample(rng.choice(banks), count)
     kinds = [[word for word in bank if word not in firsts] for bank in banks]
-    seconds = rng.sample(rng.choice([kind for kind in kinds if len(kind) >= count] or [[*kinds[0]]]), count)
+    fitting = [kind for kind in kinds if len(kind) >= count]
+    if not fitting:
+        return []
+    seconds = rng.sample(rng.choice(fitting), count)
     template = rng.choice(_RENAMED_PAIRED if words is HELD_OUT else _PAIRED)
     return [
         Entry(a, capitalised(template.format(a=a, b=b)), f"{capitalised(a)}: {b}", b)

@@ -18,12 +18,12 @@ from ponder.core.plugins import load_plugin
 from ponder.core.protocols import Verifier
 from ponder.core.types import Outcome, Problem, Record, StepVerdict, Verdict
 from ponder.tasks._procedural import Draft, Skill, Style
-from ponder.tasks._recall_lessons import LESSONS, Entry
+from ponder.tasks._recall_lessons import LESSONS
 from ponder.tasks._telling import HELD_OUT_LAYOUTS, SEEN_LAYOUTS, tell
-from ponder.tasks._words import HELD_OUT, WordBank
+from ponder.tasks._words import HELD_OUT
 
 EXTRA_ENTRIES = 3
-"""At most so many statements are told and not asked for."""
+"""At most so many statements are told and not asked for; none where the words do not suffice."""
 _QUESTIONS = ("Go through {asked}.", "Tell about {asked}.", "What about {asked}?")
 _RENAMED_QUESTIONS = ("Report on {asked}.", "Which ones for {asked}?")
 _NUMBERS = ("{n}. ", "({n}) ", "Statement {n}: ")
@@ -44,7 +44,7 @@ class Recall(Skill):
     lessons: tuple[Literal["pairs", "links", "orders", "offers"], ...] = Field(
         default=("pairs", "links", "orders", "offers"), min_length=1
     )
-    """Kinds of statements, each equally frequent where its words suffice."""
+    """Kinds of statements, each equally frequent."""
 
     @property
     def verifier(self) -> Verifier:
@@ -53,8 +53,10 @@ class Recall(Skill):
 
     def draw(self, rng: Random, steps: int, style: Style) -> Draft:
         """Statements told in one order, and that many of them asked for in another."""
-        count = steps + rng.randint(0, EXTRA_ENTRIES) + style.distractors
-        lesson, entries = self._entries(rng, count, style.words)
+        needed = steps + style.distractors
+        lesson = rng.choice(self.lessons)
+        told = needed + rng.randint(0, EXTRA_ENTRIES)
+        entries = LESSONS[lesson](rng, told, style.words) or LESSONS[lesson](rng, needed, style.words)
         rng.shuffle(entries)
         number = rng.choice(_NUMBERS) if "{n}" in entries[0].line else ""
         sentences = [number.format(n=n) + entry.told for n, entry in enumerate(entries, 1)]
@@ -72,13 +74,6 @@ class Recall(Skill):
             canonical=f"{lesson} {sorted(entry.line for entry in entries)} {asked}",
             extra={"facts": RecallFacts(lines=expected).model_dump(mode="json")},
         )
-
-    def _entries(self, rng: Random, count: int, words: WordBank) -> tuple[str, list[Entry]]:
-        """Entries of a lesson for which there are enough words; `links` always has them."""
-        for lesson in rng.sample(self.lessons, len(self.lessons)):
-            if entries := LESSONS[lesson](rng, count, words):
-                return lesson, entries
-        return "links", LESSONS["links"](rng, count, words)
 
 
 @dataclass(frozen=True, slots=True)
