@@ -118,7 +118,7 @@ def corrupted(line: str, split: str) -> list[str]:
         others = [other for pool in pools if word in pool for other in pool if other != word][:5]
         others += [str(int(word) + 1), str(int(word) - 1), "99"] if word.isdigit() else []
         changed += [line[: match.start()] + other + line[match.end() :] for other in others]
-    if line[0].isdigit() and "This " not in line:
+    if "(" in line and "This " not in line:
         changed += [f"{line} This clashes.", f"{line} This agrees."]
     return changed
 
@@ -175,6 +175,15 @@ def test_other_sound_reasoning_is_accepted() -> None:
              "Statement 3: C is taller than A, but this clashes."]
     outcomes = [verdict.outcome for verdict in VERIFIER.steps(problem, worked_response(lines, ""))]
     assert outcomes == [Outcome.CORRECT, Outcome.CORRECT, Outcome.UNKNOWN, Outcome.CORRECT]
+
+
+@pytest.mark.parametrize(
+    "line", ["B is taller than C (2).", "B is taller than C [statement 2]", "(2) B is taller than C"]
+)
+def test_a_number_may_stand_before_or_behind_what_its_statement_says(line: str) -> None:
+    problem = order_problem("AB", "BC", "CA", answer=(1, 2, 3))
+    for text, outcome in ((line, Outcome.CORRECT), (line.replace("2", "3"), Outcome.WRONG)):
+        assert [verdict.outcome for verdict in VERIFIER.steps(problem, worked_response([text], ""))] == [outcome]
 
 
 def test_ungradable_gold_is_unknown() -> None:

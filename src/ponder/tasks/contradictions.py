@@ -51,14 +51,17 @@ class Contradictions(Skill):
 
 
 def worked_steps(scene: Scene) -> list[str]:
-    """An opening line with the first statement of the chain, then one line per statement joined to it."""
+    """An opening line with the first statement of the chain, then one line per statement joined to it.
+
+    A statement's number stands behind what it says, so that each word of a line takes one look-up, and none two.
+    """
     start, *rest = scene.chain()
     opening = scene.statements[start]
-    lines = [f"{start + 1}: {capitalised(clause(scene.topic, opening))}."]
+    lines = [f"{capitalised(clause(scene.topic, opening))} ({start + 1})."]
     at = opening.second if scene.topic else opening.first
     for position in rest:
         statement = scene.statements[position]
-        line = f"{position + 1}: {capitalised(clause(scene.topic, statement, at))}"
+        line = f"{capitalised(clause(scene.topic, statement, at))} ({position + 1})"
         at = statement.other_end(at)
         if at and at != scene.hero:
             ends = (scene.hero, at) if scene.topic else (at, opening.second)
@@ -114,13 +117,19 @@ class ContradictionsVerifier:
         return verdicts
 
 
-_LINE = re.compile(
-    r"^(?:statement )?[#(\[]*(?P<number>\d{1,3})[)\]]*[:.]? (?:says )?(?:that )?(?P<cited>.+?)"
+_TAIL = (
     r"(?:,? (?:so|therefore|thus|hence) (?P<concluded>[^.]+))?"
     r"(?:[.,;]? (?:but )?(?:this|that|which|it) (?P<verdict>clashes|agrees)(?: with [^.]*)?)?$"
 )
+_LINES = (
+    re.compile(r"^(?P<cited>[^(\[]+) [(\[](?:statement )?#?(?P<number>\d{1,3})[)\]]?" + _TAIL),
+    re.compile(
+        r"^(?:statement )?[#(\[]*(?P<number>\d{1,3})[)\]]*[:.]? (?:says )?(?:that )?(?P<cited>.+?)" + _TAIL
+    ),
+)
+"""A statement's number behind what it says, or in front of it."""
 LONGEST_LINE = 300
-"""Longer lines are not understood: the pattern takes quadratic time at worst."""
+"""Longer lines are not understood: the patterns take quadratic time at worst."""
 _PLACE = re.compile(r"^(?:the )?(?P<first>\S+) is in (?P<second>.+)$")
 _SAME = re.compile(r"^(?:the )?(?P<first>\S+) is (?:with|where) (?:the )?(?P<second>\S+)(?: is)?$")
 _BOTH = re.compile(r"^(?:the )?(?P<first>\S+) and (?:the )?(?P<second>\S+) are together$")
@@ -140,7 +149,8 @@ class _Reader:
         text = phrase(line)
         if _CONSISTENT.match(text):
             return _verdict(self._fault_in_closing())
-        match = _LINE.match(text) if len(text) <= LONGEST_LINE else None
+        matches = (pattern.match(text) for pattern in _LINES if len(text) <= LONGEST_LINE)
+        match = next(filter(None, matches), None)
         if match is None:
             return Outcome.UNKNOWN, "not understood"
         position = int(match["number"]) - 1

@@ -1,0 +1,66 @@
+"""Fine-tuning on worked solutions, against TRL's SFTTrainer in its faster mode.
+
+Same weights, rows (64 an optimiser step, loss on the response alone) and optimiser. TRL gets the fastest of its
+settings for the shape, found by `--tune`: padded or packed, dtype, attention, rows of a batch.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from ponder.core.types import Json
+
+from benchmarks import shapes
+from benchmarks.turns import Side, compare, options, publish, table
+
+CASES: dict[str, Json] = {
+    "3m": {"model": "3m", "rows": 64},
+    "25m": {"model": "25m", "rows": 64},
+    "smollm2-135m": {"model": "smollm2-135m", "rows": 32},
+}
+LR = 1e-5
+TRL_SETTINGS: dict[str, Json] = {
+    name: {"dtype": "autocast", "attention": "sdpa", "batch": 64, "packing": False} for name in CASES
+}
+
+
+def trl_settings(case: Json) -> list[Json]:
+    """What `--tune` tries."""
+    padded = [
+        {"dtype": dtype, "attention": "sdpa", "batch": batch, "packing": False}
+        for dtype in ("float32", "autocast", "bfloat16")
+        for batch in (case["rows"], case["rows"] // 4)
+    ]
+    packed = [{"dtype": "autocast", "attention": "sdpa", "batch": 16, "packing": True}]
+    return padded + packed
+
+
+def measure(name: str, pairs: int, folder: Path, tune: bool) -> Json:
+    """One shape."""
+    case = CASES[name]
+    settings = trl_settings(case) if tune else [TRL_SETTINGS[name]]
+    plan = {**case, "model": str(shapes.make(case["model"], folder)), "steps": pairs + 2, "lr": LR}
+    sides = [Side("ponder", "ponder_sft", settings={"autocast": True})]
+    for choice in settings:
+        label = "trl" if len(settings) == 1 else "trl " + " ".join(map(str, choice.values()))
+        sides.append(Side(label, "trl_sft", "hf", choice))
+    return {"workload": case, **compare(sides, plan, pairs)}
+
+
+def main() -> None:
+    """Measure the chosen shapes."""
+    parser = options(__doc__, CASES)
+    parser.add_argument("--tune", action="store_true", help="try all settings of TRL instead of the chosen one")
+    asked = parser.parse_args()
+    results: Json = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in asked.case or CASES:
+            results[name] = measure(name, asked.pairs, Path(folder), asked.tune)
+            print(table(name, results[name], "tokens"), flush=True)
+    publish("finetune", results, asked.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

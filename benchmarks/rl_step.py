@@ -1,0 +1,72 @@
+"""One step of reinforcement learning, sampling to update, against TRL's GRPOTrainer.
+
+Same weights, prompts, sampling, reward, objective (Dr. GRPO) and optimiser. `natural` lets answers end; the other
+workloads suppress EOS. TRL gets the fastest of its settings in `TRL_SETTINGS` for the workload, found by `--tune`.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from ponder.core.types import Json
+
+from benchmarks import shapes
+from benchmarks.turns import Side, compare, options, publish, table
+
+NATURAL: Json = {"problems": 32, "samples": 8, "new_tokens": 512, "fixed": False}
+CASES: dict[str, Json] = {
+    "natural-base": {**NATURAL, "model": "pocket-base"},
+    "natural-teacher": {**NATURAL, "model": "pocket-teacher"},
+    "3m": {"model": "3m", "problems": 8, "samples": 8, "new_tokens": 128, "fixed": True},
+    "25m": {"model": "25m", "problems": 8, "samples": 8, "new_tokens": 128, "fixed": True},
+    "smollm2-135m": {"model": "smollm2-135m", "problems": 4, "samples": 8, "new_tokens": 128, "fixed": True},
+}
+"""32 prompts x 8 for natural lengths; 64 completions of 128 tokens (32 at 135 M) for fixed ones."""
+LR = 1e-6
+"""So small that the policy, and with it the lengths, stays as it is."""
+
+
+def trl_settings(case: Json) -> list[Json]:
+    """What `--tune` tries: dtype (bf16 autocast over fp32 weights, or bf16 weights), attention, rows of a batch."""
+    rows = case["problems"] * case["samples"]
+    return [
+        {"dtype": dtype, "attention": attention, "batch": batch}
+        for dtype in ("float32", "autocast", "bfloat16")
+        for attention in ("sdpa", "eager")
+        for batch in sorted({rows, rows // 4}, reverse=True)
+    ]
+
+
+TRL_SETTINGS: dict[str, Json] = {name: {"dtype": "float32", "attention": "sdpa", "batch": 64} for name in CASES}
+PONDER_SETTINGS: dict[str, Json] = {}
+
+
+def measure(name: str, pairs: int, folder: Path, tune: bool) -> Json:
+    """One workload."""
+    case = dict(CASES[name])
+    settings = trl_settings(case) if tune else [TRL_SETTINGS[name]]
+    plan = {**case, "model": str(shapes.make(case["model"], folder)), "steps": pairs + 2, "lr": LR}
+    sides = [Side("ponder", "ponder_rl", settings=PONDER_SETTINGS.get(name, {}))]
+    for choice in settings:
+        label = "trl" if len(settings) == 1 else "trl " + " ".join(map(str, choice.values()))
+        sides.append(Side(label, "trl_rl", "hf", choice))
+    return {"workload": case, **compare(sides, plan, pairs)}
+
+
+def main() -> None:
+    """Measure the chosen workloads."""
+    parser = options(__doc__, CASES)
+    parser.add_argument("--tune", action="store_true", help="try all settings of TRL instead of the chosen one")
+    asked = parser.parse_args()
+    results: Json = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in asked.case or CASES:
+            results[name] = measure(name, asked.pairs, Path(folder), asked.tune)
+            print(table(name, results[name], "completion tokens"), flush=True)
+    publish("rl_step", results, asked.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
