@@ -17,7 +17,7 @@ test: $(VENV)/.tested  ## the whole test suite
 	$(BIN)/python -m pytest -q
 
 check: $(VENV)/.tested  ## formatting rules, types and generated documents
-	$(BIN)/ruff check src tests docs examples
+	$(BIN)/ruff check src tests docs examples benchmarks
 	$(BIN)/pyright
 
 clean:  ## remove the environment and caches; runs stay

@@ -9,11 +9,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from benchmarks.turns import Side, compare, options, publish, table
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import Json
 from ponder.models.load import resolve_model
-
-from benchmarks.turns import Side, compare, options, publish, table
 
 CASES: dict[str, Json] = {
     "pocket-teacher": {"model": "pocket-teacher", "problems": 256, "new_tokens": 256},

@@ -10,10 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ponder.core.types import Json
-
 from benchmarks import shapes
 from benchmarks.turns import Side, compare, options, publish, table
+from ponder.core.types import Json
 
 CASES: dict[str, Json] = {
     "3m": {"model": "3m", "rows": 64},

@@ -12,13 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ponder.core.chat import Chat
-from ponder.core.types import Json, Message
-from ponder.models.load import load_tokenizer
-
 from benchmarks import shapes
 from benchmarks.sampling import prompts
 from benchmarks.turns import Side, compare, options, publish
+from ponder.core.chat import Chat
+from ponder.core.types import Json, Message
+from ponder.models.load import load_tokenizer
 
 BASE: Json = {"model": "3m", "prompts": 32, "prompt_tokens": 128, "samples": 8, "new_tokens": 128}
 AXES: dict[str, list[Json]] = {

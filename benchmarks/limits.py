@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from benchmarks import shapes
+from benchmarks.turns import options, publish
 from ponder.backends.local import trainer_for
 from ponder.core.chat import Chat
 from ponder.core.types import Example, Json, Message, Sampling
 from ponder.engines.local import LocalSampler
 from ponder.learn.train import Optimisation
 from ponder.models.load import load_model
-
-from benchmarks import shapes
-from benchmarks.turns import options, publish
 
 CASES: dict[str, Json] = {
     "3m": {"rows": 64, "length": 256, "samples": 256, "new_tokens": 128},
@@ -130,8 +130,8 @@ def _prompt(chat: Chat, place: int) -> tuple[Message, ...]:
 def _product_parameters(model: Any) -> int:
     """Parameters that take part in matrix products: the layers' and the head's, not the embedding's look-up."""
     head = model.get_output_embeddings().weight
-    inner = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name and p is not head)
-    return inner + head.numel()
+    layers = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name and p is not head]
+    return sum(p.numel() for p in layers) + head.numel()
 
 
 def main() -> None:

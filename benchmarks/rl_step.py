@@ -10,10 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ponder.core.types import Json
-
 from benchmarks import shapes
 from benchmarks.turns import Side, compare, options, publish, table
+from ponder.core.types import Json
 
 NATURAL: Json = {"problems": 32, "samples": 8, "new_tokens": 512, "fixed": False}
 CASES: dict[str, Json] = {

@@ -12,13 +12,13 @@ import tempfile
 from pathlib import Path
 
 import torch
+
+from benchmarks import shapes
+from benchmarks.turns import Side, compare, options, publish, table
 from ponder.core.chat import Chat
 from ponder.core.types import Json, Message
 from ponder.models.load import load_tokenizer
 from ponder.stages._tasks import draw_problems, open_tasks
-
-from benchmarks import shapes
-from benchmarks.turns import Side, compare, options, publish, table
 
 CASES: dict[str, Json] = {
     "prompt-300": {"model": "3m", "prompts": 32, "prompt_tokens": 300, "samples": 8, "new_tokens": 128},

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
 from ponder.core.chat import Chat
 from ponder.models import attention
 from ponder.models.load import load_tokenizer, resolve_model, save_model
 from ponder.stages.pretrain import Shape
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 QWEN = {
     "1m": Shape(hidden_size=128, intermediate_size=512, layers=3, heads=4, kv_heads=2, head_dim=32),

@@ -16,11 +16,10 @@ from statistics import median
 from types import TracebackType
 from typing import IO, Any
 
-from ponder.core.errors import PonderError
-from ponder.core.types import Json
-
 from benchmarks import machine
 from benchmarks.environments import PONDER, python_of
+from ponder.core.errors import PonderError
+from ponder.core.types import Json
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG_TAIL = 1500
@@ -47,7 +46,7 @@ class Worker:
         """Start it; it loads while others do."""
         self.side = side
         self.versions: Json = {}
-        self._log: IO[str] = tempfile.TemporaryFile("w+")
+        self._log: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed in __exit__
         self._process = subprocess.Popen(
             [python_of(side.peer), "-m", f"benchmarks.workers.{side.worker}", json.dumps({**case, **side.settings})],
             cwd=ROOT,

@@ -7,9 +7,8 @@ import sys
 import time
 from statistics import median
 
-from ponder.core.types import Json
-
 from benchmarks.turns import options, publish
+from ponder.core.types import Json
 
 CASES: dict[str, list[str]] = {
     "help": ["--help"],

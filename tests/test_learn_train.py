@@ -9,9 +9,11 @@ import torch
 
 from _learn import gradients, largest_difference, policy_example, random_tokens, text_example, tiny_model, trainer
 from ponder.core.errors import ConfigurationError, PonderError
-from ponder.core.types import Example
+from ponder.core.types import Example, Message, Sampling
 from ponder.learn.optimiser import Optimisation, make_optimizers
-from ponder.learn.train import TrainerState
+from ponder.learn.train import LocalTrainer, TrainerState
+from ponder.models.load import load_model
+from ponder.models.precision import BFLOAT16_CPU, rounds
 
 
 def examples_of(step: int) -> list[Example]:
@@ -201,4 +203,28 @@ def test_autocast_rounds_the_gradient_and_keeps_the_weights_in_float32() -> None
     assert 0 < largest_difference(exact, rounded) < 0.1
     learner = trainer(autocast=True)
     learner.step(examples_of(0))
+    assert {parameter.dtype for parameter in learner.model.parameters()} == {torch.float32}
+
+
+def test_auto_rounds_only_where_the_processor_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    for able in (False, True):
+        for name in BFLOAT16_CPU:
+            monkeypatch.setattr(torch.cpu, name, lambda able=able: able)
+        assert rounds("auto", torch.device("cpu")) is able
+        assert rounds(True, torch.device("cpu")) and not rounds(False, torch.device("cpu"))
+
+
+def test_a_rounded_policy_samples_the_weights_of_the_moment() -> None:
+    loaded = load_model("pocket-base")
+    settings = Optimisation(autocast=True, lr=0.01)
+    learner = LocalTrainer(loaded.model, loaded.chat, optimisation=settings, total_steps=1)
+    sampler = learner.sampler()
+    sampling = Sampling(temperature=1.0, max_new_tokens=8, seed=1)
+    prompt = [(Message(role="user", content="one two"),)]
+    before = sampler.generate(prompt, 4, sampling)
+    assert sampler.generate(prompt, 4, sampling)[0][0].tokens == before[0][0].tokens
+    learner.step(examples_of(0))
+    after = learner.sampler().generate(prompt, 4, sampling)
+    assert [one.logprobs for one in after[0]] != [one.logprobs for one in before[0]]
+    assert {one.policy_step for one in after[0]} == {1}
     assert {parameter.dtype for parameter in learner.model.parameters()} == {torch.float32}

@@ -26,15 +26,15 @@ LESS = {"shorter", "younger", "slower", "weaker", "after", "young"}
 ORDER = re.compile(r"(\w+) (?:is not as (?P<low>\w+) as|is (?P<than>\w+) than|came (?P<came>\w+)) (\w+)$")
 PLACE = re.compile(r"[tT]he (\w+) is in (the \w+)$")
 SAME = re.compile(r"[tT]he (\w+) (?:is with|is where|is in the same place as|is beside|and) the (\w+)")
-NUMBER = re.compile(r"(?:(?<=\n)|(?<= )|^)(?:Statement \d+: |\(\d+\) |\[\d+\] |#\d+ |\d+\. |\d+\) )")
+NUMBER = re.compile(r"(?:(?<=\n)|(?<= )|^)(?:\[\d+\] |#\d+ |\d+\. |\d+\) )")
+NUMBERED_BEHIND = re.compile(r"([^.?\n]+)\. \(\d+\)(?=\s|$)")
 
 
 def read(problem: Problem) -> list[tuple[str, str, str]]:
     """What each numbered statement says, read from the text alone: (kind, one, other)."""
     about_places = problem.meta["scene"]["topic"] == ""
-    return [
-        _said(re.split(r"[.?]", text)[0].strip(), about_places) for text in NUMBER.split(problem.prompt)[1:]
-    ]
+    texts = NUMBERED_BEHIND.findall(problem.prompt) or NUMBER.split(problem.prompt)[1:]
+    return [_said(re.split(r"[.?]", text)[0].strip(), about_places) for text in texts]
 
 
 def _said(text: str, about_places: bool) -> tuple[str, str, str]:

@@ -25,11 +25,12 @@ STYLES = {"seen": Style(SEEN), "held out": Style(HELD_OUT), "distracted": Style(
 WHO, THINGS = r"(?P<who>[A-Z]\w+)", r"an? \w+(?:(?:, | and )an? \w+)*"
 GIVES, TAKES = r"(?P<gives>an? \w+)", rf"(?P<takes>{THINGS})"
 OFFERS = [
-    rf"{WHO} (?:gives|offers|hands over) {GIVES} for {TAKES}",
-    rf"For {TAKES} {WHO} gives {GIVES}",
-    rf"{WHO} has {GIVES} and wants {TAKES}",
-    rf"{WHO} wants {TAKES} for {GIVES}",
-    rf"Bring {WHO} {TAKES} to get {GIVES}",
+    rf"{WHO} (?:gives|hands over) {GIVES} for {TAKES}",
+    rf"(?i:{GIVES}) from {WHO} costs {TAKES}",
+    rf"You get {GIVES} from {WHO} for {TAKES}",
+    rf"To get {GIVES}, bring {WHO} {TAKES}",
+    rf"(?i:{GIVES}) is sold by {WHO} for {TAKES}",
+    rf"For {GIVES} {WHO} wants {TAKES}",
     rf"Give {WHO} {TAKES} and get {GIVES}",
     rf"(?i:{TAKES}) can buy {GIVES} from {WHO}",
 ]
@@ -322,5 +323,5 @@ def test_problems_are_short_and_plain() -> None:
     problems = list(TASK.problems("train", 1200, seed=8))
     six = [len(str(p.prompt).split()) for p in problems if p.meta["steps"] == 6]
     words = {w for p in problems for w in re.findall(r"[a-z]+", f"{p.prompt} {p.meta['solution']}".lower())}
-    assert sum(six) / len(six) < 105
+    assert sum(six) / len(six) < 110
     assert len(words) < 130

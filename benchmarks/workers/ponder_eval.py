@@ -6,12 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.workers.turns import case, take_turns
 from ponder.runs.log import Log
 from ponder.runs.store import StageFolder
 from ponder.stages._stage import Context
 from ponder.stages.evaluate import Evaluate
-
-from benchmarks.workers.turns import case, take_turns
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.workers.rl_case import SEED, Letters, problems_of
+from benchmarks.workers.turns import Turns, case
 from ponder.backends.local import trainer_for
 from ponder.core.types import Sampling
 from ponder.learn.fit import FitBatch, fit
@@ -17,9 +19,6 @@ from ponder.runs.log import Log
 from ponder.runs.store import StageFolder
 from ponder.stages._tasks import open_tasks, verifiers_of
 from ponder.stages.reinforce import rollout_metrics
-
-from benchmarks.workers.rl_case import SEED, Letters, problems_of
-from benchmarks.workers.turns import Turns, case
 
 
 def main() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+
+from benchmarks.workers.turns import case, take_turns
 from ponder.core.types import Message, Sampling
 from ponder.engines.local import LocalSampler
 from ponder.models.load import load_model
-
-from benchmarks.workers.turns import case, take_turns
 
 
 def main() -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from benchmarks.workers.sft_case import documents_of
+from benchmarks.workers.turns import Turns, case
 from ponder.backends.local import trainer_for
-from ponder.core.types import Message, Problem
+from ponder.core.types import Message
 from ponder.learn.fit import FitBatch, fit
 from ponder.learn.train import Optimisation
 from ponder.models.load import load_model
 from ponder.runs.log import Log
 from ponder.runs.store import StageFolder
 from ponder.stages.pretrain import encode_document
-
-from benchmarks.workers.sft_case import documents_of
-from benchmarks.workers.turns import Turns, case
 
 
 def main() -> None:

@@ -6,12 +6,12 @@ import tempfile
 from typing import Any
 
 from datasets import Dataset
-from ponder.core.chat import Chat
 from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.workers.rl_case import Rewarder, problems_of
 from benchmarks.workers.turns import Turns, case
+from ponder.core.chat import Chat
 
 
 class Gate(TrainerCallback):

@@ -36,9 +36,9 @@ class Optimisation(Record):
     """The gradient is scaled down to this norm."""
     micro_batch_tokens: int = Field(default=4096, ge=1)
     """Packed tokens per forward pass; changes memory and speed, never the gradient."""
-    autocast: bool = False
-    """Matrix products of the layers in bfloat16, weights and logits in float32: nearly twice as fast where the
-    processor has bfloat16 instructions, slower where it has not, and no longer the arithmetic of the sampler."""
+    autocast: bool | Literal["auto"] = False
+    """Matrix products of the layers in bfloat16, weights and logits in float32; a policy then also samples in
+    bfloat16. `auto` does so where the processor has instructions for it: there it is about twice as fast."""
 
     def lr_share(self, step: int, total_steps: int) -> float:
         """Share of the peak learning rate at a step.

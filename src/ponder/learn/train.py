@@ -16,10 +16,12 @@ from ponder.core.errors import ConfigurationError, PonderError
 from ponder.core.plugins import load_plugin
 from ponder.core.protocols import Sampler
 from ponder.core.types import Example, Json, Metrics, Surrogate
+from ponder.learn.acting import RoundedSampler
 from ponder.learn.batch import Denominators, micro_batches, pack
 from ponder.learn.loss import LossSettings, Totals, backward
 from ponder.learn.optimiser import Optimisation, make_optimizers, trainable
 from ponder.models.head import check_head
+from ponder.models.precision import rounds
 
 MAX_SKIPS_IN_A_ROW = 3
 COUNTERS = ("step_count", "skipped", "skipped_in_a_row")
@@ -66,6 +68,8 @@ class LocalTrainer:
         self.optimisation, self.total_steps = optimisation, total_steps
         self.surrogate, self.temperature = surrogate or Surrogate(), temperature
         self.step_count = self.skipped = self.skipped_in_a_row = 0
+        self._rounded = rounds(optimisation.autocast, model.device)
+        self._sampler: Sampler | None = None
         self._parameters = trainable(model)
         self._optimizers = make_optimizers(model, optimisation)
         check_head(model)
@@ -84,7 +88,7 @@ class LocalTrainer:
                 fix="check that traces are complete and kept by the filter, and that groups differ in reward",
             )
         settings = LossSettings(
-            Denominators.of(examples), self.surrogate, self.temperature, self.optimisation.autocast
+            Denominators.of(examples), self.surrogate, self.temperature, self._rounded
         )
         totals = Totals()
         tokens = 0
@@ -104,8 +108,13 @@ class LocalTrainer:
 
     def sampler(self) -> Sampler:
         """A sampler over the weights as they are whenever it is called."""
+        if self._sampler is None:
+            self._sampler = RoundedSampler(self.model, self._engine) if self._rounded else self._engine(self.model)
+        return self._sampler
+
+    def _engine(self, model: PreTrainedModel) -> Sampler:
         engine = load_plugin("engines", "local")
-        return engine(self.model, self.chat, name="policy", policy_step=lambda: self.step_count)
+        return engine(model, self.chat, name="policy", policy_step=lambda: self.step_count)
 
     def state(self) -> TrainerState:
         """A copy of everything that the next step depends on."""

@@ -24,7 +24,7 @@ class Wording:
     """What every problem about places says before its question."""
     asides: tuple[str, ...]
     layouts: tuple[tuple[str, str, str], ...]
-    """Page, what numbers a statement, and what joins statements."""
+    """Page, a numbered statement, and what joins statements."""
 
 
 SEEN_WORDING = Wording(
@@ -38,11 +38,11 @@ SEEN_WORDING = Wording(
     places=("Nothing is in two places.", "A thing has only one place."),
     asides=("{o} is happy", "{o} is in {l}", "{o} has a new hat", "{o} likes {l}"),
     layouts=(
-        ("{statements}\n{question}", "{n}. ", "\n"),
-        ("{statements} {question}", "({n}) ", " "),
-        ("{question}\n{statements}", "{n}. ", "\n"),
-        ("{statements}\nQuestion: {question}", "Statement {n}: ", "\n"),
-        ("Question: {question}\n{statements}", "({n}) ", "\n"),
+        ("{statements}\n{question}", "{s} ({n})", "\n"),
+        ("{statements} {question}", "{s} ({n})", " "),
+        ("{question}\n{statements}", "{s} ({n})", "\n"),
+        ("{statements}\nQuestion: {question}", "{s} ({n})", "\n"),
+        ("Question: {question}\n{statements}", "{n}. {s}", "\n"),
     ),
 )
 
@@ -54,9 +54,9 @@ RENAMED_WORDING = Wording(
     places=("No object is ever in two places.",),
     asides=("{o} visits {l}", "{o} wears a coat"),
     layouts=(
-        ("Somebody wrote down:\n{statements}\n{question}", "#{n} ", "\n"),
-        ("These were noted: {statements} {question}", "[{n}] ", " "),
-        ("{question}\n{statements}", "{n}) ", "\n"),
+        ("Somebody wrote down:\n{statements}\n{question}", "#{n} {s}", "\n"),
+        ("These were noted: {statements} {question}", "[{n}] {s}", " "),
+        ("{question}\n{statements}", "{n}) {s}", "\n"),
     ),
 )
 
@@ -68,10 +68,10 @@ def tell(rng: Random, scene: Scene, style: Style) -> str:
     """The problem as text."""
     wording = SEEN_WORDING if style.words is SEEN else RENAMED_WORDING
     sentences = [told(rng, scene.topic, statement, wording) for statement in scene.statements]
-    page, number, joiner = rng.choice(wording.layouts)
+    page, numbered, joiner = rng.choice(wording.layouts)
     question = rng.choice(wording.questions).format(h=named(scene.hero, scene.topic))
     return page.format(
-        statements=joiner.join(number.format(n=n) + sentence for n, sentence in enumerate(sentences, 1)),
+        statements=joiner.join(numbered.format(n=n, s=sentence) for n, sentence in enumerate(sentences, 1)),
         question=question if scene.topic else f"{rng.choice(wording.places)} {question}",
     )
 

@@ -37,11 +37,11 @@ class Wording:
 WORDING = Wording(
     offers=(
         "{person} gives {gives} for {takes}.",
-        "For {takes} {person} gives {gives}.",
-        "{person} has {gives} and wants {takes}.",
-        "{person} offers {gives} for {takes}.",
-        "Bring {person} {takes} to get {gives}.",
-        "{person} wants {takes} for {gives}.",
+        "{gives} from {person} costs {takes}.",
+        "You get {gives} from {person} for {takes}.",
+        "To get {gives}, bring {person} {takes}.",
+        "{gives} is sold by {person} for {takes}.",
+        "For {gives} {person} wants {takes}.",
     ),
     stocks=(
         "{hero} has {stock}.",

@@ -1,8 +1,4 @@
-"""What `recall` tells, each lesson worded as the skill that will need it words it.
-
-`pairs`, `numbers` and `givers` ask for one word a line, so that nearly every token of an answer is a look-up: from them
-a model learns to find at all. `links`, `orders` and `offers` ask for the lines that the skills will write.
-"""
+"""What `recall` tells: pairs, links, orders and offers, each worded as the skill that will need them words them."""
 
 from __future__ import annotations
 
@@ -31,14 +27,12 @@ class Entry:
     line: str
     """What a worked answer says of it; `{n}` becomes its number."""
     found: str
-    """What the line finds; `{n}` becomes the statement's number here too."""
+    """What the line finds."""
 
 
 Lesson = Callable[[Random, int, WordBank], list[Entry]]
 """Draws that many entries, or none when the words do not suffice; they do for the most steps a problem has."""
 
-EASY = 0.5
-"""Share of `numbers` and `givers` that are told in the fewest words: the longer ones are learnt from them."""
 _PAIRED = ("{a}: {b}.", "{a} has {b}.", "{a} goes with {b}.", "{b} belongs to {a}.")
 _RENAMED_PAIRED = ("{a} owns {b}.", "{a} is matched with {b}.", "{b} was handed to {a}.")
 
@@ -94,74 +88,23 @@ def orders(rng: Random, count: int, words: WordBank) -> list[Entry]:
     return entries
 
 
-def numbers(rng: Random, count: int, words: WordBank) -> list[Entry]:
-    """Numbered statements, each about a name of its own, or only that name; the number is asked for."""
-    if len(words.names) <= count:
-        return []
-    topic = rng.choice(list(ORDERS))
-    wording = contradictions.RENAMED_WORDING if words is HELD_OUT else contradictions.SEEN_WORDING
-    names = rng.sample(words.names, len(words.names))
-    others = names[count:]
-    entries: list[Entry] = []
-    for place, name in enumerate(names[:count]):
-        statement = Statement(kind="order", first=name, second=others[place % len(others)])
-        told = f"{name}." if rng.random() < EASY else contradictions.told(rng, topic, statement, wording)
-        entries.append(Entry(name, told, f"{name}: {{n}}", "{n}"))
-    return entries
-
-
-@dataclass(frozen=True, slots=True)
-class _Offer:
-    person: str
-    gives: str
-    takes: list[str]
-    told: str
-
-
-def _offers(rng: Random, count: int, words: WordBank) -> list[_Offer]:
-    """Who gives what for what, as `plans` tells it; nobody and no given good twice."""
+def offers(rng: Random, count: int, words: WordBank) -> list[Entry]:
+    """Who gives what for what, as `plans` tells it."""
     if min(len(words.names), len(words.goods) - 2) < count:
         return []
     wording = plans.RENAMED if words is HELD_OUT else plans.WORDING
     people = rng.sample(words.names, count)
-    drawn: list[_Offer] = []
+    entries: list[Entry] = []
     for person, gives in zip(people, rng.sample(words.goods, count), strict=True):
         takes = rng.sample([good for good in words.goods if good != gives], rng.choice((1, 1, 2)))
         sentence = rng.choice(wording.offers).format(
             person=person, gives=indefinite(gives), takes=joined(map(indefinite, takes))
         )
-        drawn.append(_Offer(person, indefinite(gives), takes, capital(sentence)))
-    return drawn
-
-
-def givers(rng: Random, count: int, words: WordBank) -> list[Entry]:
-    """Offers, some without a price, of which only the giver is asked for."""
-    return [
-        Entry(
-            offer.gives,
-            f"{offer.person} gives {offer.gives}." if rng.random() < EASY else offer.told,
-            f"{capital(offer.gives)}: {offer.person}",
-            offer.person,
+        needs = ", ".join(f"need {indefinite(good)}" for good in takes)
+        entries.append(
+            Entry(indefinite(gives), capital(sentence), f"{capital(indefinite(gives))} from {person}: {needs}", person)
         )
-        for offer in _offers(rng, count, words)
-    ]
-
-
-def offers(rng: Random, count: int, words: WordBank) -> list[Entry]:
-    """Offers, and what they need, as a plan's line says it."""
-    entries: list[Entry] = []
-    for offer in _offers(rng, count, words):
-        needs = ", ".join(f"need {indefinite(good)}" for good in offer.takes)
-        line = f"{capital(offer.gives)} from {offer.person}: {needs}"
-        entries.append(Entry(offer.gives, offer.told, line, offer.person))
     return entries
 
 
-LESSONS: dict[str, Lesson] = {
-    "pairs": pairs,
-    "numbers": numbers,
-    "givers": givers,
-    "links": links,
-    "orders": orders,
-    "offers": offers,
-}
+LESSONS: dict[str, Lesson] = {"pairs": pairs, "links": links, "orders": orders, "offers": offers}

@@ -26,7 +26,7 @@ EXTRA_ENTRIES = 3
 """At most so many statements are told and not asked for; none where the words do not suffice."""
 _QUESTIONS = ("Go through {asked}.", "Tell about {asked}.", "What about {asked}?")
 _RENAMED_QUESTIONS = ("Report on {asked}.", "Which ones for {asked}?")
-_NUMBERS = ("{n}. ", "({n}) ", "Statement {n}: ")
+_NUMBERED = ("{s} ({n})", "{s} ({n})", "{s} ({n})", "{n}. {s}")
 
 
 class RecallFacts(Record):
@@ -41,8 +41,8 @@ class Recall(Skill):
 
     name: ClassVar[str] = "recall"
 
-    lessons: tuple[Literal["pairs", "numbers", "givers", "links", "orders", "offers"], ...] = Field(
-        default=("pairs", "numbers", "givers", "links", "orders", "offers"), min_length=1
+    lessons: tuple[Literal["pairs", "links", "orders", "offers"], ...] = Field(
+        default=("pairs", "links", "orders", "offers"), min_length=1
     )
     """Kinds of statements, each equally frequent."""
 
@@ -58,20 +58,19 @@ class Recall(Skill):
         told = needed + rng.randint(0, EXTRA_ENTRIES)
         entries = LESSONS[lesson](rng, told, style.words) or LESSONS[lesson](rng, needed, style.words)
         rng.shuffle(entries)
-        number = rng.choice(_NUMBERS) if "{n}" in entries[0].line else ""
-        sentences = [number.format(n=n) + entry.told for n, entry in enumerate(entries, 1)]
+        numbered = rng.choice(_NUMBERED) if "{n}" in entries[0].line else "{s}"
+        sentences = [numbered.format(n=n, s=entry.told) for n, entry in enumerate(entries, 1)]
         lines = {entry.asked: entry.line.format(n=n) for n, entry in enumerate(entries, 1)}
         chosen = rng.sample(entries, steps)
         renamed = style.words is HELD_OUT
         asked = ", ".join(entry.asked for entry in chosen)
         question = rng.choice(_RENAMED_QUESTIONS if renamed else _QUESTIONS).format(asked=asked)
         expected = [lines[entry.asked] for entry in chosen]
-        found = chosen[-1].found.format(n=entries.index(chosen[-1]) + 1)
         return Draft(
             prompt=tell(rng, HELD_OUT_LAYOUTS if renamed else SEEN_LAYOUTS, sentences, question),
-            answer=found,
+            answer=chosen[-1].found,
             steps=[f"{line}." for line in expected],
-            final=f"The answer is {found}.",
+            final=f"The answer is {chosen[-1].found}.",
             canonical=f"{lesson} {sorted(entry.line for entry in entries)} {asked}",
             extra={"facts": RecallFacts(lines=expected).model_dump(mode="json")},
         )
