@@ -27,7 +27,7 @@ ORDER = re.compile(r"(\w+) (?:is not as (?P<low>\w+) as|is (?P<than>\w+) than|ca
 PLACE = re.compile(r"[tT]he (\w+) is in (the \w+)$")
 SAME = re.compile(r"[tT]he (\w+) (?:is with|is where|is in the same place as|is beside|and) the (\w+)")
 NUMBER = re.compile(r"(?:(?<=\n)|(?<= )|^)(?:\[\d+\] |#\d+ |\d+\. |\d+\) )")
-NUMBERED_BEHIND = re.compile(r"([^.?\n]+)\. \(\d+\)(?=\s|$)")
+NUMBERED_BEHIND = re.compile(r"([^.?\n]+) \(\d+\)\.(?=\s|$)")
 
 
 def read(problem: Problem) -> list[tuple[str, str, str]]:

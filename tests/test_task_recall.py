@@ -37,7 +37,7 @@ def test_what_every_line_finds_is_told(split: str, lesson: str) -> None:
 
 def statement(number: str, prompt: str) -> set[str]:
     """Words of the statement that has a number, before or behind it."""
-    found = re.search(rf"([^.\n]+)\. \({number}\)|(?:^|[\s-]){number}\. ([^.]+)\.", prompt)
+    found = re.search(rf"([^.\n]+) \({number}\)\.|(?:^|[\s-]){number}\. ([^.]+)\.", prompt)
     assert found, (number, prompt)
     return set((found[1] or found[2]).split())
 

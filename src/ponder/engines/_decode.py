@@ -17,6 +17,8 @@ from ponder.engines._cohort import Cohort, Finished, Job
 from ponder.engines._drawing import Drawn, draw
 from ponder.engines._layouts import DecodeLayout, PrefillLayout
 from ponder.models.attention import Layout
+from ponder.models.head import forward_of
+from ponder.models.head import logits as head_logits
 
 PREFILL_TOKENS = 8192
 """Most prompt tokens of one forward pass, unless a single prompt is longer."""
@@ -70,6 +72,7 @@ class Decoder:
         ending: What ends a sample.
         limits: What may be alive at once.
         cache_dtype: Of keys and values; None as the model computes.
+        rounded: Matrix products in bfloat16.
     """
 
     def __init__(
@@ -79,11 +82,14 @@ class Decoder:
         ending: Ending,
         limits: Limits,
         cache_dtype: torch.dtype | None,
+        rounded: bool = False,
     ) -> None:
         """Start with an empty batch."""
         self.cohorts: list[Cohort] = []
         self.drawn = 0
         self._model, self._sampling, self._ending = model, sampling, ending
+        with torch.inference_mode():
+            self._hidden = forward_of(model, rounded)
         self._limits, self._cache_dtype = limits, cache_dtype
         self._stops: Tensor | None = None
 
@@ -174,14 +180,8 @@ class Decoder:
 
     def _forward(self, ids: Tensor, positions: Tensor, layout: Layout, ends: Tensor | None = None) -> Tensor:
         """Logits (n, V), float32: of the packed places `ends`, or of all tokens."""
-        logits = self._model(
-            input_ids=ids[None],
-            position_ids=positions[None],
-            layout=layout,
-            use_cache=False,
-            logits_to_keep=0 if ends is None else ends,
-        ).logits[0]
-        return logits.float()
+        hidden = self._hidden(ids, positions, layout)
+        return head_logits(self._model, hidden if ends is None else hidden[ends])
 
     def _advance(self, cohorts: list[Cohort], logits: Tensor) -> list[Finished]:
         """Draw and append a token for all rows of some cohorts, and take out what is finished."""

@@ -12,7 +12,9 @@ from ponder.core.errors import ConfigurationError, ResourceError
 from ponder.engines._cohort import Cohort, Job
 from ponder.engines._layouts import DecodeLayout, PrefillLayout
 from ponder.models.attention import NAME
+from ponder.models.head import hidden_states, logits
 from ponder.models.packed import PackedLayout
+from ponder.models.precision import rounds
 
 KNOWN_LAYERS = {"full_attention", "sliding_attention", "attention"}
 PROBE_PROMPT, PROBE_NEW = 5, 3
@@ -32,9 +34,11 @@ class Shape:
 _shapes: WeakKeyDictionary[PreTrainedModel, dict[tuple[str, torch.dtype], Shape]] = WeakKeyDictionary()
 
 
-def cache_dtype(model: PreTrainedModel) -> torch.dtype | None:
-    """Float32 on a CPU, where small bfloat16 products are slower; elsewhere as the model computes."""
-    return torch.float32 if model.device.type == "cpu" else None
+def cache_dtype(model: PreTrainedModel, rounded: bool = False) -> torch.dtype | None:
+    """As the model computes, or float32 on a processor where small bfloat16 products are emulated."""
+    if not rounds("auto", model.device) and model.device.type == "cpu":
+        return torch.float32
+    return torch.bfloat16 if rounded else None
 
 
 def shape_of(model: PreTrainedModel) -> Shape:
@@ -73,18 +77,16 @@ def _try(model: PreTrainedModel) -> Shape:
     pieces = [slice(0, PROBE_PROMPT)]
     layouts += [DecodeLayout([cohort])] * PROBE_NEW
     pieces += [slice(at, at + 1) for at in range(PROBE_PROMPT, len(ids))]
-    logits = []
+    scores = []
     for piece, layout in zip(pieces, layouts, strict=True):
-        output = model(
-            input_ids=ids[None, piece], position_ids=positions[None, piece], layout=layout, use_cache=False
-        )
+        hidden = hidden_states(model, ids[piece], positions[piece], layout)
         if len(cohort.layers) != config.num_hidden_layers:
             raise _refusal(
                 model, f"has {config.num_hidden_layers} layers, of which {len(cohort.layers)} attend"
             )
-        logits.append(output.logits[0].float())
+        scores.append(logits(model, hidden))
         cohort.length += 1
-    stepwise = torch.cat(logits)
+    stepwise = torch.cat(scores)
     whole = (
         model(
             input_ids=ids[None],

@@ -45,6 +45,7 @@ class LocalSampler:
         name: For traces and reports.
         budget_bytes: Memory for keys, values and logits; a quarter of the machine's by default.
         max_batch: Samples that are alive at once.
+        rounded: Matrix products in bfloat16, as a trainer with `autocast` makes them, whatever the weights are kept in.
         policy_step: Optimiser steps the weights have taken, or what knows them.
     """
 
@@ -56,6 +57,7 @@ class LocalSampler:
         name: str = "",
         budget_bytes: int | None = None,
         max_batch: int | None = None,
+        rounded: bool = False,
         policy_step: Callable[[], int] | int = 0,
     ) -> None:
         """Refuse impossible limits; the model is looked at when it is first used."""
@@ -63,7 +65,7 @@ class LocalSampler:
             raise ConfigurationError("budget_bytes and max_batch of a sampler must be at least 1")
         self.name = name or type(model).__name__
         self._model, self._chat, self._policy_step = model, chat, policy_step
-        self._budget_bytes, self._max_batch = budget_bytes, max_batch or MAX_BATCH
+        self._budget_bytes, self._max_batch, self._rounded = budget_bytes, max_batch or MAX_BATCH, rounded
 
     def generate(
         self, prompts: Sequence[Messages], samples: int, sampling: Sampling, watch: Watch | None = None
@@ -125,7 +127,8 @@ class LocalSampler:
             candidates=texts.candidates(shape.vocabulary, device),
             met=texts.met,
         )
-        return Decoder(self._model, sampling, ending, self._limits(shape), cache_dtype(self._model))
+        limits, dtype = self._limits(shape), cache_dtype(self._model, self._rounded)
+        return Decoder(self._model, sampling, ending, limits, dtype, self._rounded)
 
     def _tags(self, sampling: Sampling) -> tuple[int, int] | None:
         if sampling.max_thinking_tokens is None:

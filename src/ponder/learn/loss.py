@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import Metrics, Surrogate
 from ponder.learn.batch import Denominators, MicroBatch
-from ponder.models.head import hidden_states, logits
+from ponder.models.head import forward_of, logits
 
 CHUNK_ENTRIES = 1 << 21
 """Logits held at a time (targets x vocabulary), but never fewer than `MIN_CHUNK` targets."""
@@ -88,8 +88,7 @@ def backward(model: PreTrainedModel, batch: MicroBatch, settings: LossSettings, 
         settings: Of the step.
         totals: Receives the sums that metrics are made from.
     """
-    with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=settings.autocast):
-        hidden = hidden_states(model, batch.tokens, batch.positions, batch.layout)
+    hidden = forward_of(model, settings.autocast)(batch.tokens, batch.positions, batch.layout)
     rows, grad = hidden.detach(), torch.zeros_like(hidden)
     chunk = max(MIN_CHUNK, CHUNK_ENTRIES // model.config.get_text_config().vocab_size)
     for start in range(0, len(batch.source), chunk):

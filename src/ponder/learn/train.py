@@ -16,7 +16,6 @@ from ponder.core.errors import ConfigurationError, PonderError
 from ponder.core.plugins import load_plugin
 from ponder.core.protocols import Sampler
 from ponder.core.types import Example, Json, Metrics, Surrogate
-from ponder.learn.acting import RoundedSampler
 from ponder.learn.batch import Denominators, micro_batches, pack
 from ponder.learn.loss import LossSettings, Totals, backward
 from ponder.learn.optimiser import Optimisation, make_optimizers, trainable
@@ -109,12 +108,14 @@ class LocalTrainer:
     def sampler(self) -> Sampler:
         """A sampler over the weights as they are whenever it is called."""
         if self._sampler is None:
-            self._sampler = RoundedSampler(self.model, self._engine) if self._rounded else self._engine(self.model)
+            self._sampler = load_plugin("engines", "local")(
+                self.model,
+                self.chat,
+                name="policy",
+                rounded=self._rounded,
+                policy_step=lambda: self.step_count,
+            )
         return self._sampler
-
-    def _engine(self, model: PreTrainedModel) -> Sampler:
-        engine = load_plugin("engines", "local")
-        return engine(model, self.chat, name="policy", policy_step=lambda: self.step_count)
 
     def state(self) -> TrainerState:
         """A copy of everything that the next step depends on."""

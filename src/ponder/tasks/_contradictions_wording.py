@@ -24,7 +24,7 @@ class Wording:
     """What every problem about places says before its question."""
     asides: tuple[str, ...]
     layouts: tuple[tuple[str, str, str], ...]
-    """Page, a numbered statement, and what joins statements."""
+    """Page, a numbered statement {s} without its full stop, and what joins statements."""
 
 
 SEEN_WORDING = Wording(
@@ -38,11 +38,11 @@ SEEN_WORDING = Wording(
     places=("Nothing is in two places.", "A thing has only one place."),
     asides=("{o} is happy", "{o} is in {l}", "{o} has a new hat", "{o} likes {l}"),
     layouts=(
-        ("{statements}\n{question}", "{s} ({n})", "\n"),
-        ("{statements} {question}", "{s} ({n})", " "),
-        ("{question}\n{statements}", "{s} ({n})", "\n"),
-        ("{statements}\nQuestion: {question}", "{s} ({n})", "\n"),
-        ("Question: {question}\n{statements}", "{n}. {s}", "\n"),
+        ("{statements}\n{question}", "{s} ({n}).", "\n"),
+        ("{statements} {question}", "{s} ({n}).", " "),
+        ("{question}\n{statements}", "{s} ({n}).", "\n"),
+        ("{statements}\nQuestion: {question}", "{s} ({n}).", "\n"),
+        ("Question: {question}\n{statements}", "{n}. {s}.", "\n"),
     ),
 )
 
@@ -54,9 +54,9 @@ RENAMED_WORDING = Wording(
     places=("No object is ever in two places.",),
     asides=("{o} visits {l}", "{o} wears a coat"),
     layouts=(
-        ("Somebody wrote down:\n{statements}\n{question}", "#{n} {s}", "\n"),
-        ("These were noted: {statements} {question}", "[{n}] {s}", " "),
-        ("{question}\n{statements}", "{n}) {s}", "\n"),
+        ("Somebody wrote down:\n{statements}\n{question}", "#{n} {s}.", "\n"),
+        ("These were noted: {statements} {question}", "[{n}] {s}.", " "),
+        ("{question}\n{statements}", "{n}) {s}.", "\n"),
     ),
 )
 
@@ -71,7 +71,7 @@ def tell(rng: Random, scene: Scene, style: Style) -> str:
     page, numbered, joiner = rng.choice(wording.layouts)
     question = rng.choice(wording.questions).format(h=named(scene.hero, scene.topic))
     return page.format(
-        statements=joiner.join(numbered.format(n=n, s=sentence) for n, sentence in enumerate(sentences, 1)),
+        statements=joiner.join(numbered.format(n=n, s=sentence.rstrip(".")) for n, sentence in enumerate(sentences, 1)),
         question=question if scene.topic else f"{rng.choice(wording.places)} {question}",
     )
 

@@ -26,7 +26,8 @@ EXTRA_ENTRIES = 3
 """At most so many statements are told and not asked for; none where the words do not suffice."""
 _QUESTIONS = ("Go through {asked}.", "Tell about {asked}.", "What about {asked}?")
 _RENAMED_QUESTIONS = ("Report on {asked}.", "Which ones for {asked}?")
-_NUMBERED = ("{s} ({n})", "{s} ({n})", "{s} ({n})", "{n}. {s}")
+_NUMBERED = ("{s} ({n}).", "{s} ({n}).", "{s} ({n}).", "{n}. {s}.")
+"""Ways to write a statement {s} without its full stop."""
 
 
 class RecallFacts(Record):
@@ -58,8 +59,8 @@ class Recall(Skill):
         told = needed + rng.randint(0, EXTRA_ENTRIES)
         entries = LESSONS[lesson](rng, told, style.words) or LESSONS[lesson](rng, needed, style.words)
         rng.shuffle(entries)
-        numbered = rng.choice(_NUMBERED) if "{n}" in entries[0].line else "{s}"
-        sentences = [numbered.format(n=n, s=entry.told) for n, entry in enumerate(entries, 1)]
+        numbered = rng.choice(_NUMBERED) if "{n}" in entries[0].line else "{s}."
+        sentences = [numbered.format(n=n, s=entry.told.rstrip(".")) for n, entry in enumerate(entries, 1)]
         lines = {entry.asked: entry.line.format(n=n) for n, entry in enumerate(entries, 1)}
         chosen = rng.sample(entries, steps)
         renamed = style.words is HELD_OUT
