@@ -20,7 +20,7 @@ LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -1.0, -3.0, float("-inf")])
 
 def many(sampling: Sampling, logits: Tensor = LOGITS) -> Drawn:
     keys = torch.full((DRAWS,), 99)
-    return draw(logits.repeat(DRAWS, 1), sampling, keys, torch.arange(DRAWS))
+    return draw(logits.repeat(DRAWS, 1), sampling, uniforms(keys, torch.arange(DRAWS)))
 
 
 def chances(sampling: Sampling) -> np.ndarray:
@@ -71,9 +71,8 @@ def test_ties_at_the_threshold_are_kept_whole() -> None:
 def test_a_wide_nucleus_is_found_too() -> None:
     torch.manual_seed(0)
     logits = torch.randn(1, 1000)
-    drawn = draw(
-        logits.repeat(5000, 1), Sampling(top_p=0.8), torch.arange(5000), torch.zeros(5000, dtype=torch.int64)
-    )
+    uniform = uniforms(torch.arange(5000), torch.zeros(5000, dtype=torch.int64))
+    drawn = draw(logits.repeat(5000, 1), Sampling(top_p=0.8), uniform)
     order = logits[0].softmax(-1).sort(descending=True)
     size = int((order.values.cumsum(0) < 0.8).sum()) + 1
     assert size > 64
@@ -111,10 +110,10 @@ def test_no_row_feels_its_neighbours() -> None:
         Sampling(top_k=9, top_p=0.5),
         Sampling(temperature=0.3),
     ):
-        together = draw(logits.clone(), sampling, keys, keys)
+        together = draw(logits.clone(), sampling, uniforms(keys, keys))
         for row in range(0, 40, 7):
             one = slice(row, row + 1)
-            alone = draw(logits[one].clone(), sampling, keys[one], keys[one])
+            alone = draw(logits[one].clone(), sampling, uniforms(keys[one], keys[one]))
             assert alone.tokens == together.tokens[one] and alone.logprobs == together.logprobs[one]
 
 
@@ -125,7 +124,7 @@ def test_no_row_feels_its_neighbours() -> None:
 def test_broken_logits_show_in_the_logprob(bad: float, sampling: Sampling) -> None:
     logits = torch.zeros(2, 300)
     logits[1, 40] = bad
-    drawn = draw(logits, sampling, torch.arange(2), torch.arange(2))
+    drawn = draw(logits, sampling, uniforms(torch.arange(2), torch.arange(2)))
     assert drawn.logprobs.isfinite().tolist() == [True, False]
 
 

@@ -1,8 +1,8 @@
 """Keys and values of a cohort at one layer: prompts stored once per group, and one suffix per sample.
 
 Groups that enter the batch together form a cohort, so their samples always have suffixes of equal length: no
-suffix is padded, and a sliding window is a slice. Prompts are padded at their left for the same reason. The
-attention over prompt and suffix is computed apart and joined by the log-sum-exp of the scores.
+suffix is padded, and a sliding window is a slice. Prompts are padded at their left for the same reason. The scores
+over a prompt are one matrix product for all samples of its group; one softmax then covers prompt and suffix.
 """
 
 from __future__ import annotations
@@ -12,17 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BLOCK = 64
+BLOCK = 32
 """Tokens by which suffixes grow."""
 HIDDEN = -1e30
 """Score of a padded place: finite, so that a row that sees nothing has weight 0 and not NaN."""
-
-
-class Part(NamedTuple):
-    """Attention over some of the keys."""
-
-    output: Tensor  # (batch, M, value dim)
-    mass: Tensor  # (batch, M, 1) log-sum-exp of the scores, nats
 
 
 class Scores(NamedTuple):
@@ -93,10 +86,12 @@ class LayerCache:
             torch.zeros(groups, self.heads, prefix, t.shape[-1], dtype=dtype, device=t.device)
             for t in (keys, values)
         )
-        self.suffix_keys, self.suffix_values = (
-            torch.empty(rows, self.heads, BLOCK, t.shape[-1], dtype=dtype, device=t.device)
+        self.suffix_keys, self.suffix_values = (  # zeros: places that are still free are read, with weight 0
+            torch.zeros(rows, self.heads, BLOCK, t.shape[-1], dtype=dtype, device=t.device)
             for t in (keys, values)
         )
+        self._whole = dtype != torch.float32
+        """Low precision products copy what is not contiguous, so they read free places too and hide them."""
 
     def store_prompts(self, groups: slice, index: Tensor, real: Tensor, keys: Tensor, values: Tensor) -> None:
         """Copy packed prompts into their left-padded places.
@@ -132,27 +127,27 @@ class LayerCache:
             (n, query heads, value dim).
         """
         rows, heads, dim = query.shape
-        stacked = (query * scores.scaling).to(self.suffix_keys.dtype).view(rows, self.heads, -1, dim)
+        if scores.scaling != 1.0:
+            query = query * scores.scaling
+        stacked = query.to(self.suffix_keys.dtype).view(rows, self.heads, -1, dim)
         begin = 0 if scores.window is None else max(0, length - scores.window)
-        own = _part(
-            stacked.flatten(0, 1),
-            self.suffix_keys[:rows, :, begin:length].flatten(0, 1),
-            self.suffix_values[:rows, :, begin:length].flatten(0, 1),
-            scores.softcap,
-        )
+        end = self.suffix_keys.shape[2] if self._whole else length
+        keys, values = (t[:rows, :, begin:end].flatten(0, 1) for t in (self.suffix_keys, self.suffix_values))
+        own = _scores(stacked.flatten(0, 1), keys, scores.softcap)
+        if end > length:
+            own[..., length - end :].fill_(HIDDEN)
         prefix = self.prefix_keys.shape[2]
         begin = 0 if scores.window is None else max(0, prefix + length - scores.window)
         if begin >= prefix:
-            return own.output.view(rows, heads, -1)
-        shared = _part(
-            grid.spread(stacked),
-            self.prefix_keys[:, :, begin:].flatten(0, 1),
-            self.prefix_values[:, :, begin:].flatten(0, 1),
-            scores.softcap,
-            None if padding is None else padding[..., begin:],
-        )
-        weight = torch.sigmoid(grid.gather(shared.mass, self.heads) - own.mass)
-        output = torch.lerp(own.output, grid.gather(shared.output, self.heads), weight.to(own.output.dtype))
+            return torch.bmm(own.softmax(-1).to(values.dtype), values).view(rows, heads, -1)
+        keys, shared_values = (t[:, :, begin:].flatten(0, 1) for t in (self.prefix_keys, self.prefix_values))
+        shared = _scores(grid.spread(stacked), keys, scores.softcap)
+        if padding is not None:
+            shared.view(len(padding), -1, *shared.shape[1:]).add_(padding[..., begin:])
+        weights = torch.cat((grid.gather(shared, self.heads), own), dim=-1).softmax(-1).to(values.dtype)
+        on_prompt = weights[..., : prefix - begin].unflatten(0, (rows, self.heads))
+        output = torch.bmm(weights[..., prefix - begin :], values)
+        output += grid.gather(torch.bmm(grid.spread(on_prompt), shared_values), self.heads)
         return output.view(rows, heads, -1)
 
     def resize(self, rows: int, length: int) -> None:
@@ -172,23 +167,14 @@ class LayerCache:
 
 def resized(old: Tensor, rows: int, length: int, axis: int) -> Tensor:
     """A copy of the first `rows` rows and `length` entries along `axis`, up to the end of its block."""
-    new = old.new_empty((rows, *old.shape[1:axis], (length // BLOCK + 1) * BLOCK, *old.shape[axis + 1 :]))
+    new = old.new_zeros((rows, *old.shape[1:axis], (length // BLOCK + 1) * BLOCK, *old.shape[axis + 1 :]))
     new.narrow(axis, 0, length).copy_(old[:rows].narrow(axis, 0, length))
     return new
 
 
-def _part(
-    query: Tensor, keys: Tensor, values: Tensor, softcap: float | None, padding: Tensor | None = None
-) -> Part:
-    """Attention of scaled queries (batch, M, d) over (batch, S, d), and how much mass the scores had."""
+def _scores(query: Tensor, keys: Tensor, softcap: float | None) -> Tensor:
+    """(batch, M, S) float32 scores of scaled queries (batch, M, d) against keys (batch, S, d)."""
     scores = torch.bmm(query, keys.transpose(1, 2))
     if softcap is not None:
         scores = scores.div_(softcap).tanh_().mul_(softcap)
-    if padding is not None:
-        scores.view(len(padding), -1, *scores.shape[1:]).add_(padding)
-    if scores.dtype != torch.float32:
-        scores = scores.float()
-    top = scores.amax(-1, keepdim=True)
-    weights = scores.softmax(-1)
-    mass = top - weights.amax(-1, keepdim=True).log()
-    return Part(torch.bmm(weights.to(values.dtype), values), mass)
+    return scores.float()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ponder.engines._caches import BLOCK, HIDDEN, Grid, LayerCache, resized
+from ponder.engines._drawing import uniforms
 
 FORCED = 1.0
 """Stands in the place of a forced token's log-probability until it leaves: no sampled token can have it."""
@@ -48,6 +49,7 @@ class _Rows:
     tokens: Tensor  # (n, capacity) int64, as sampled
     logprobs: Tensor  # (n, capacity)
     keys: Tensor  # (n,)
+    uniform: Tensor  # (n, BLOCK) random numbers of this block of tokens
     prefix: Tensor  # (n,) tokens of its prompt
     thought: Tensor  # (n,) tokens generated inside open thoughts
     inside: Tensor  # (n,) whether a thought is open
@@ -88,10 +90,12 @@ class Cohort:
         rows, width = int(sizes.sum()), int(prompts.max())
         self.places = rows
         owners = torch.arange(len(jobs)).repeat_interleave(sizes)
+        keys = torch.tensor([key for job in jobs for key in job.keys], device=device)
         self._rows = _Rows(
             tokens=torch.zeros(rows, BLOCK, dtype=torch.int64, device=device),
             logprobs=torch.zeros(rows, BLOCK, device=device),
-            keys=torch.tensor([key for job in jobs for key in job.keys], device=device),
+            keys=keys,
+            uniform=torch.empty(rows, 0, device=device),
             prefix=prompts[owners].to(device),
             thought=torch.zeros(rows, dtype=torch.int64, device=device),
             inside=torch.full((rows,), inside, device=device),
@@ -110,10 +114,13 @@ class Cohort:
         """Living samples."""
         return len(self._rows.keys)
 
-    @property
-    def keys(self) -> Tensor:
-        """(n,) keys of the rows' random numbers."""
-        return self._rows.keys
+    def chance(self) -> Tensor:
+        """(n,) the rows' random numbers for the token that is drawn next; made a block at a time."""
+        place = self.length % BLOCK
+        if place == 0:
+            block = torch.arange(self.length, self.length + BLOCK, device=self.device)
+            self._rows.uniform = uniforms(self._rows.keys[:, None], block)
+        return self._rows.uniform[:, place]
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor]:

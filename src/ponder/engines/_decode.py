@@ -185,10 +185,8 @@ class Decoder:
 
     def _advance(self, cohorts: list[Cohort], logits: Tensor) -> list[Finished]:
         """Draw and append a token for all rows of some cohorts, and take out what is finished."""
-        keys = torch.cat([cohort.keys for cohort in cohorts])
-        places = torch.cat([torch.full_like(cohort.keys, cohort.length) for cohort in cohorts])
-        drawn = draw(logits, self._sampling, keys, places)
-        self.drawn += len(keys)
+        drawn = draw(logits, self._sampling, torch.cat([cohort.chance() for cohort in cohorts]))
+        self.drawn += len(logits)
         self._check(cohorts, drawn)
         finished: list[Finished] = []
         sizes = [cohort.rows for cohort in cohorts]

@@ -18,6 +18,8 @@ from ponder.core.types import Sampling
 GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as a signed word
 MIX = (-4658895280553007687, -7723592293110705685)
 UNIT = 2.0**-53
+BELOW_ONE = 1 - UNIT
+"""Keeps a target strictly under the end of a running sum against rounding: a chance of 0 is never drawn."""
 CHUNK = 256
 """Tokens of one coarse step of the inverse CDF."""
 NUCLEUS_GUESS = 64
@@ -37,7 +39,7 @@ def sequence_key(seed: int, prompt: Sequence[int], sample: int) -> int:
 
 
 def uniforms(keys: Tensor, positions: Tensor) -> Tensor:
-    """Uniform numbers in [0, 1), float64, of sequences (n,) at positions (n,): splitmix64 as a hash.
+    """Uniform numbers in [0, 1), float64, of sequences at positions (shapes that broadcast): splitmix64 as a hash.
 
     Source:
         Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators", figure 15.
@@ -49,8 +51,8 @@ def uniforms(keys: Tensor, positions: Tensor) -> Tensor:
     return _shift(words, 11).double() * UNIT
 
 
-def draw(logits: Tensor, sampling: Sampling, keys: Tensor, positions: Tensor) -> Drawn:
-    """A token for every row of logits (n, V), float32; they may be overwritten.
+def draw(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Drawn:
+    """A token for every row of logits (n, V), float32, at its uniform number (n,); logits may be overwritten.
 
     The log-probability is that of the distribution drawn from (after temperature, top-k and top-p). A greedy
     token has no such distribution, so it gets its log-probability at temperature 1.
@@ -67,7 +69,7 @@ def draw(logits: Tensor, sampling: Sampling, keys: Tensor, positions: Tensor) ->
         chances = chances.where(chances >= threshold, 0.0)
     if sampling.top_p < 1.0:
         chances = chances.where(chances >= _nucleus_threshold(chances, sampling.top_p), 0.0)
-    return _inverse_cdf(chances, uniforms(keys, positions))
+    return _inverse_cdf(chances, uniform)
 
 
 def _inverse_cdf(chances: Tensor, uniform: Tensor) -> Drawn:
@@ -78,20 +80,16 @@ def _inverse_cdf(chances: Tensor, uniform: Tensor) -> Drawn:
     chunks = chances.view(len(chances), -1, CHUNK)
     coarse = chunks.sum(-1).double().cumsum(-1)
     total = coarse[:, -1:]
-    target = _below(uniform[:, None] * total, total)
-    chunk = (coarse <= target).sum(-1, keepdim=True).clamp_(max=chunks.shape[1] - 1)
-    before = torch.where(chunk > 0, coarse.gather(-1, (chunk - 1).clamp_(min=0)), 0.0)
-    inside = chunks[torch.arange(len(chunks), device=chunks.device), chunk[:, 0]]
+    target = torch.minimum(uniform[:, None] * total, total * BELOW_ONE)
+    chunk = torch.searchsorted(coarse, target, right=True).clamp_(max=chunks.shape[1] - 1)
+    inside = chunks.gather(1, chunk[..., None].expand(-1, -1, CHUNK))[:, 0]
     fine = inside.double().cumsum(-1)
-    target = _below(target - before, fine[:, -1:])
-    place = (fine <= target).sum(-1, keepdim=True).clamp_(max=CHUNK - 1)
+    end = fine[:, -1:]
+    before = coarse.gather(-1, chunk) - end
+    place = torch.searchsorted(fine, torch.minimum(target - before, end * BELOW_ONE).clamp_(min=0.0), right=True)
+    place.clamp_(max=CHUNK - 1)
     chance = inside.gather(-1, place).double() / total
     return Drawn((chunk * CHUNK + place)[:, 0], chance.log()[:, 0].float())
-
-
-def _below(value: Tensor, limit: Tensor) -> Tensor:
-    """`value`, kept strictly under `limit` against rounding, so that a token of chance 0 is never reached."""
-    return torch.minimum(value, torch.nextafter(limit, torch.zeros_like(limit)))
 
 
 def _nucleus_threshold(chances: Tensor, top_p: float) -> Tensor:

@@ -136,8 +136,9 @@ class Dense:
         """Hidden states (T, width) of tokens (T,) at positions (T,)."""
         states = F.embedding(tokens, self._core.embed_tokens.weight)
         cos, sin = self._core.rotary_emb(torch.empty(0, device=states.device), positions[None])
-        half = self._head_dim // 2
-        turn = cos[0, :, None, :half], sin[0, :, None, :half]
+        signs = torch.ones(self._head_dim, device=states.device)
+        signs[: self._head_dim // 2] = -1
+        turn = cos[0, :, None], (sin * signs)[0, :, None]
         for layer in self._layers:
             states = _sum(states, self._attention(layer, states, turn, layout))
             states = _sum(states, self._feed_forward(layer, states))
@@ -188,7 +189,7 @@ def _normed(states: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> T
 def _inverse_size(states: Tensor, eps: float) -> Tensor:
     """(..., 1): 1 over the root mean square of the last axis."""
     size = torch.linalg.vector_norm(states, dim=-1, keepdim=True)
-    return size.square_().mul_(1 / states.shape[-1]).add_(eps).rsqrt_()
+    return torch.addcmul(size.new_tensor(eps), size, size, value=1 / states.shape[-1]).rsqrt_()
 
 
 class _RootMeanSquare(torch.autograd.Function):
@@ -228,7 +229,7 @@ class _Rotation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, heads: Tensor, cos: Tensor, sin: Tensor, dtype: torch.dtype) -> Tensor:  # type: ignore[override]
-        """(T, heads, dim) by angles (T, 1, dim / 2), to `dtype`."""
+        """(T, heads, dim) by angles (T, 1, dim), the sine negative in its first half, to `dtype`."""
         ctx.save_for_backward(cos, sin)
         ctx.given = heads.dtype
         return _turned(heads.float(), cos, sin, 1).to(dtype)
@@ -240,9 +241,4 @@ class _Rotation(torch.autograd.Function):
 
 
 def _turned(heads: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
-    half = heads.shape[-1] // 2
-    first, second = heads[..., :half], heads[..., half:]
-    out = torch.empty_like(heads, memory_format=torch.contiguous_format)
-    torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-sign)
-    torch.mul(second, cos, out=out[..., half:]).addcmul_(first, sin, value=sign)
-    return out
+    return (heads * cos).addcmul_(heads.roll(heads.shape[-1] // 2, -1), sin, value=sign)
