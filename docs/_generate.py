@@ -25,6 +25,7 @@ FOLDERS = (
 BESIDE = {
     "recipes/": "the demo, the study, and how the pocket models are rebuilt",
     "docs/": "tutorial, how to choose, how to extend, architecture, results",
+    "benchmarks/": "speed beside the peers and the machine's limits, each a command",
     "examples/": "policy optimisation in one file, without Ponder's abstractions",
     "tests/": "what must hold; `make test`",
 }
