@@ -32,7 +32,7 @@ def test_what_every_line_finds_is_told(split: str, lesson: str) -> None:
         assert str(problem.answer).lower() in lines[-1].lower()
         told, said = (set(re.findall(r"[a-z]+", text.lower())) for text in (problem.prompt, " ".join(lines)))
         about = said & nouns(HELD_OUT if split == "renamed" else SEEN)
-        assert len(about) > len(lines) and about <= told
+        assert len(about) >= len(lines) + (lesson != "numbers") and about <= told
 
 
 def statement(number: str, prompt: str) -> set[str]:
@@ -43,7 +43,7 @@ def statement(number: str, prompt: str) -> set[str]:
 
 
 def test_numbers_of_statements_are_those_of_the_text() -> None:
-    for problem in Recall(max_steps=6, lessons=("orders",)).problems("test", 40, seed=2):
+    for problem in Recall(max_steps=6, lessons=("orders", "numbers")).problems("test", 80, seed=2):
         for line in problem.meta["facts"]["lines"]:
             clause, _, number = line.rstrip(")").partition(" (")
             assert {clause.split()[0], clause.split()[-1]} <= statement(number, problem.prompt), (line, problem.prompt)

@@ -1,4 +1,8 @@
-"""What `recall` tells: pairs, links, orders and offers, each worded as the skill that will need them words them."""
+"""What `recall` tells, each lesson worded as the skill that will need it words it.
+
+`pairs` and `numbers` ask for one word a line, so that nearly every token of an answer is a look-up: from them a model
+learns to find at all. `links`, `orders` and `offers` ask for the lines that the skills will write.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +31,14 @@ class Entry:
     line: str
     """What a worked answer says of it; `{n}` becomes its number."""
     found: str
-    """What the line finds."""
+    """What the line finds; `{n}` becomes the statement's number here too."""
 
 
 Lesson = Callable[[Random, int, WordBank], list[Entry]]
 """Draws that many entries, or none when the words do not suffice; they do for the most steps a problem has."""
 
+BARE_NAMES = 0.5
+"""Share of the statements of `numbers` that are a name and nothing else: the others are learnt from them."""
 _PAIRED = ("{a}: {b}.", "{a} has {b}.", "{a} goes with {b}.", "{b} belongs to {a}.")
 _RENAMED_PAIRED = ("{a} owns {b}.", "{a} is matched with {b}.", "{b} was handed to {a}.")
 
@@ -88,6 +94,21 @@ def orders(rng: Random, count: int, words: WordBank) -> list[Entry]:
     return entries
 
 
+def numbers(rng: Random, count: int, words: WordBank) -> list[Entry]:
+    """Numbered statements, each of which ends with a name of its own or is that name; the number is asked for."""
+    if len(words.names) <= count:
+        return []
+    topic = rng.choice(list(ORDERS))
+    names = rng.sample(words.names, len(words.names))
+    others = names[count:]
+    entries: list[Entry] = []
+    for place, name in enumerate(names[:count]):
+        statement = Statement(kind="order", first=others[place % len(others)], second=name)
+        told = f"{name}." if rng.random() < BARE_NAMES else f"{contradictions.clause(topic, statement)}."
+        entries.append(Entry(name, told, f"{name} ({{n}})", "{n}"))
+    return entries
+
+
 def offers(rng: Random, count: int, words: WordBank) -> list[Entry]:
     """Who gives what for what, as `plans` tells it."""
     if min(len(words.names), len(words.goods) - 2) < count:
@@ -107,4 +128,4 @@ def offers(rng: Random, count: int, words: WordBank) -> list[Entry]:
     return entries
 
 
-LESSONS: dict[str, Lesson] = {"pairs": pairs, "links": links, "orders": orders, "offers": offers}
+LESSONS: dict[str, Lesson] = {"pairs": pairs, "numbers": numbers, "links": links, "orders": orders, "offers": offers}

@@ -26,7 +26,7 @@ EXTRA_ENTRIES = 3
 """At most so many statements are told and not asked for; none where the words do not suffice."""
 _QUESTIONS = ("Go through {asked}.", "Tell about {asked}.", "What about {asked}?")
 _RENAMED_QUESTIONS = ("Report on {asked}.", "Which ones for {asked}?")
-_NUMBERED = ("{s} ({n}).", "{s} ({n}).", "{s} ({n}).", "{n}. {s}.")
+_NUMBERED = ("{s} ({n}).", "{s} ({n}).", "{s} ({n}).", "{s} ({n}).", "{n}. {s}.")
 """Ways to write a statement {s} without its full stop."""
 
 
@@ -42,8 +42,8 @@ class Recall(Skill):
 
     name: ClassVar[str] = "recall"
 
-    lessons: tuple[Literal["pairs", "links", "orders", "offers"], ...] = Field(
-        default=("pairs", "links", "orders", "offers"), min_length=1
+    lessons: tuple[Literal["pairs", "numbers", "links", "orders", "offers"], ...] = Field(
+        default=("pairs", "numbers", "links", "orders", "offers"), min_length=1
     )
     """Kinds of statements, each equally frequent."""
 
@@ -67,11 +67,12 @@ class Recall(Skill):
         asked = ", ".join(entry.asked for entry in chosen)
         question = rng.choice(_RENAMED_QUESTIONS if renamed else _QUESTIONS).format(asked=asked)
         expected = [lines[entry.asked] for entry in chosen]
+        found = chosen[-1].found.format(n=entries.index(chosen[-1]) + 1)
         return Draft(
             prompt=tell(rng, HELD_OUT_LAYOUTS if renamed else SEEN_LAYOUTS, sentences, question),
-            answer=chosen[-1].found,
+            answer=found,
             steps=[f"{line}." for line in expected],
-            final=f"The answer is {chosen[-1].found}.",
+            final=f"The answer is {found}.",
             canonical=f"{lesson} {sorted(entry.line for entry in entries)} {asked}",
             extra={"facts": RecallFacts(lines=expected).model_dump(mode="json")},
         )
