@@ -13,6 +13,7 @@ from engine_models import PROMPTS, VOCABULARY, chat, model, user
 from ponder.core.errors import ConfigurationError, PonderError, ResourceError
 from ponder.core.types import Completion, Finish, Sampling
 from ponder.engines import _decode, local
+from ponder.engines._budget import amount
 from ponder.engines.local import LocalReference, LocalSampler
 from ponder.models import attention
 
@@ -212,6 +213,18 @@ def test_empty_and_impossible_requests() -> None:
             action()
     with pytest.raises(ResourceError, match="budget"):
         sampler(budget_bytes=1000).generate(PROMPTS, 1, SAMPLING)
+
+
+def test_memory_is_bounded_by_the_user_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = flat(sampler().generate(PROMPTS, 3, SAMPLING))
+    monkeypatch.setenv("PONDER_MEMORY", "300 KiB")
+    assert [one.tokens for one in flat(sampler().generate(PROMPTS, 3, SAMPLING))] == [one.tokens for one in free]
+    for asked, error in (("1000", ResourceError), ("much", ConfigurationError), ("0", ConfigurationError)):
+        monkeypatch.setenv("PONDER_MEMORY", asked)
+        with pytest.raises(error):
+            sampler().generate(PROMPTS, 1, SAMPLING)
+    amounts = {"512MiB": 2**29, "4g": 2**32, "1.5 kB": 1536, "7": 7}
+    assert {text: amount(text) for text in amounts} == amounts
 
 
 def test_a_thinking_budget_needs_tags(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def gradients(model: Any, states: torch.Tensor) -> dict[str, torch.Tensor]:
 def test_states_and_gradients_are_those_of_the_models_own_code(family: str) -> None:
     model = tiny_model(family)
     with torch.no_grad():  # norms begin as ones and biases as zeros, which would hide a mistake
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             if parameter.ndim == 1:
                 parameter.add_(torch.linspace(-0.5, 0.5, parameter.numel()))
     assert is_dense(model)

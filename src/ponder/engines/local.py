@@ -6,7 +6,6 @@ kept between calls: the weights may change, and the next call feels it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,6 +17,7 @@ from ponder.core.chat import Chat
 from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Sampler, Watch
 from ponder.core.types import Completion, Finish, FloatArray, Messages, Sampling, Usage
+from ponder.engines._budget import budget
 from ponder.engines._cohort import Finished, Job
 from ponder.engines._decode import Decoder, Ending, Limits
 from ponder.engines._drawing import sequence_key
@@ -27,8 +27,6 @@ from ponder.models.head import check_head, hidden_states, logits
 from ponder.models.packed import PackedLayout
 
 MAX_BATCH = 512
-MEMORY_SHARE = 0.25
-"""Of the machine's memory, for keys and values, when no budget is given."""
 WATCH_EVERY = 16
 """Steps between two calls of a watch."""
 REFERENCE_TOKENS = 4096
@@ -43,7 +41,8 @@ class LocalSampler:
         model: Loaded with Ponder's attention.
         chat: Its chat format.
         name: For traces and reports.
-        budget_bytes: Memory for keys, values and logits; a quarter of the machine's by default.
+        budget_bytes: Memory for keys, values and logits; by default what PONDER_MEMORY allows, or a quarter of the
+            machine's. What does not fit waits.
         max_batch: Samples that are alive at once.
         rounded: Matrix products in bfloat16, as a trainer with `autocast` makes them, whatever the weights are kept in.
         policy_step: Optimiser steps the weights have taken, or what knows them.
@@ -143,8 +142,8 @@ class LocalSampler:
         return opening, closing
 
     def _limits(self, shape: Shape) -> Limits:
-        budget = self._budget_bytes or int(MEMORY_SHARE * _memory(self._model.device))
-        return Limits(self._max_batch, budget, shape.token_bytes, row_bytes=4 * 4 * shape.vocabulary)
+        allowed = self._budget_bytes or budget(self._model.device)
+        return Limits(self._max_batch, allowed, shape.token_bytes, row_bytes=4 * 4 * shape.vocabulary)
 
     def _completion(self, one: Finished, prompt: tuple[int, ...], texts: Texts) -> Completion:
         tokens = one.tokens
@@ -241,13 +240,6 @@ def _check_lengths(prompts: Sequence[tuple[int, ...]], new: int, limit: int | No
                 if len(ids) < limit
                 else "shorten the prompt; nothing is cut in silence",
             )
-
-
-def _memory(device: torch.device) -> int:
-    """Bytes of memory that the device has."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 plugin: type[Sampler] = LocalSampler

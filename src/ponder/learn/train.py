@@ -68,7 +68,6 @@ class LocalTrainer:
         self.surrogate, self.temperature = surrogate or Surrogate(), temperature
         self.step_count = self.skipped = self.skipped_in_a_row = 0
         self._rounded = rounds(optimisation.autocast, model.device)
-        self._sampler: Sampler | None = None
         self._parameters = trainable(model)
         self._optimizers = make_optimizers(model, optimisation)
         check_head(model)
@@ -107,15 +106,10 @@ class LocalTrainer:
 
     def sampler(self) -> Sampler:
         """A sampler over the weights as they are whenever it is called."""
-        if self._sampler is None:
-            self._sampler = load_plugin("engines", "local")(
-                self.model,
-                self.chat,
-                name="policy",
-                rounded=self._rounded,
-                policy_step=lambda: self.step_count,
-            )
-        return self._sampler
+        engine = load_plugin("engines", "local")
+        return engine(
+            self.model, self.chat, name="policy", rounded=self._rounded, policy_step=lambda: self.step_count
+        )
 
     def state(self) -> TrainerState:
         """A copy of everything that the next step depends on."""

@@ -237,7 +237,8 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
         """The inverse rotation."""
-        return _turned(grad.float(), *ctx.saved_tensors, -1).to(ctx.given), None, None, None
+        cos, sin = ctx.saved_tensors
+        return _turned(grad.float(), cos, sin, -1).to(ctx.given), None, None, None
 
 
 def _turned(heads: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:

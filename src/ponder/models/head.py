@@ -14,7 +14,6 @@ from ponder.models.attention import Layout
 from ponder.models.dense import Dense, is_dense
 from ponder.models.packed import PackedLayout
 
-
 TOLERANCE = {True: 0.002, False: 0.05}
 """Largest gap between two ways to the same logits, as a share of the largest logit: in float32, or in less."""
 
