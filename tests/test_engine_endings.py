@@ -33,8 +33,8 @@ def favoured(**bias: float) -> Iterator[LocalSampler]:
     """A sampler whose model has a taste for some tokens, `t12=3.0` say."""
     head = model("qwen3").get_output_embeddings()
     extra = torch.zeros(VOCABULARY)
-    for name, amount in bias.items():
-        extra[int(name[1:])] = amount
+    for name, push in bias.items():
+        extra[int(name[1:])] = push
     handle = head.register_forward_hook(lambda _module, _inputs, output: output + extra)
     try:
         yield sampler()

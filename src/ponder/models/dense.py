@@ -147,18 +147,12 @@ class Dense:
     def _attention(self, layer: _Layer, states: Tensor, turn: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
         normed = _normed(states, layer.entry_norm, layer.eps, self._dtype)
         heads = F.linear(normed, layer.qkv, layer.qkv_bias).unflatten(-1, (-1, self._head_dim))
-        turned = heads[:, : layer.turning_heads]
+        turned, value = heads.split((layer.turning_heads, heads.shape[1] - layer.turning_heads), dim=1)
         if layer.head_norm is not None:
             turned = _normed(turned, layer.head_norm, layer.eps, torch.float32)
         turned = _rotated(turned, *turn, dtype=self._dtype)
-        query, key, value = (
-            part.transpose(0, 1)[None]
-            for part in (
-                turned[:, : layer.query_heads],
-                turned[:, layer.query_heads :],
-                heads[:, layer.turning_heads :],
-            )
-        )
+        query, key = turned.split((layer.query_heads, layer.turning_heads - layer.query_heads), dim=1)
+        query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
         output = layout.attend(
             layer.place, query, key, value, scaling=layer.scaling, sliding_window=layer.window, softcap=None
         )
