@@ -19,8 +19,7 @@ def main() -> None:
     stage = Evaluate(
         models={"model": plan["model"]},
         tasks=({"use": "gsm8k", "path": plan["data"], "test_share": 1.0},),
-        split="test",
-        problems=plan["problems"],
+        limit=plan["problems"],
         temperature=0.0,
         max_new_tokens=plan["new_tokens"],
     )
