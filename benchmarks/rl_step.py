@@ -40,7 +40,7 @@ TRL_SETTINGS: dict[str, Json] = {
     for name, case in CASES.items()
 }
 """Fastest of five at `3m`, and taken over for the others untried."""
-PONDER_SETTINGS: dict[str, Json] = {name: {"autocast": "auto"} for name in CASES} | {"natural-base": {"autocast": False}}
+PONDER_SETTINGS: dict[str, Json] = {name: {"autocast": "auto" if name != "natural-base" else False} for name in CASES}
 """The smallest model loses more by rounding than it saves."""
 
 
