@@ -1,7 +1,7 @@
 """Fine-tuning on worked solutions, against TRL's SFTTrainer in its faster mode.
 
-Same weights, rows (64 an optimiser step, loss on the response alone) and optimiser. TRL gets the fastest of its
-settings for the shape, found by `--tune`: padded or packed, dtype, attention, rows of a batch.
+Same weights, rows (64 an optimiser step, loss on the response alone) and optimiser. TRL gets `TRL_SETTINGS`,
+not chosen yet by `--tune`, which tries padded and packed rows, dtypes and batches.
 """
 
 from __future__ import annotations
