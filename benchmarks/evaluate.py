@@ -7,9 +7,10 @@ its model between turns; Ponder loads it each time and also stores every trace.
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from pathlib import Path
 
-from benchmarks.turns import Side, compare, options, publish, table
+from benchmarks.turns import Side, compare, options, run_cases
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import Json
 from ponder.models.load import resolve_model
@@ -21,22 +22,22 @@ BATCHES = (32, 128, 256)
 """Of the harness; the best one counts."""
 
 
-def main() -> None:
+def measure(name: str, asked: Namespace, _: Path) -> Json:
+    """One model."""
+    if not asked.data.exists():
+        raise ConfigurationError("there is no such file", where=str(asked.data), fix="name GSM8K's JSONL with --data")
+    case = CASES[name]
+    plan = {**case, "model": str(resolve_model(case["model"])), "data": str(asked.data.resolve())}
+    sides = [Side("ponder", "ponder_eval")]
+    sides += [Side(f"lm_eval {size}", "lm_eval", "hf", {"dtype": "float32", "batch": size}) for size in BATCHES]
+    return {"workload": case, **compare(sides, plan, asked.pairs)}
+
+
+def main() -> int:
     """Measure the chosen models."""
     parser = options(__doc__, CASES)
     parser.add_argument("--data", type=Path, required=True, help="GSM8K rows as JSONL: question, answer")
-    asked = parser.parse_args()
-    if not asked.data.exists():
-        raise ConfigurationError("there is no such file", where=str(asked.data), fix="name GSM8K's JSONL with --data")
-    results: Json = {}
-    for name in asked.case or CASES:
-        case = CASES[name]
-        plan = {**case, "model": str(resolve_model(case["model"])), "data": str(asked.data.resolve())}
-        sides = [Side("ponder", "ponder_eval")]
-        sides += [Side(f"lm_eval {size}", "lm_eval", "hf", {"dtype": "float32", "batch": size}) for size in BATCHES]
-        results[name] = {"workload": case, **compare(sides, plan, asked.pairs)}
-        print(table(name, results[name], "problems"), flush=True)
-    publish("evaluate", results, asked.json)
+    return run_cases("evaluate", parser, CASES, measure, "problems")
 
 
 if __name__ == "__main__":

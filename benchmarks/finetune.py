@@ -7,11 +7,11 @@ not chosen yet by `--tune`, which tries padded and packed rows, dtypes and batch
 from __future__ import annotations
 
 import sys
-import tempfile
+from argparse import Namespace
 from pathlib import Path
 
 from benchmarks import shapes
-from benchmarks.turns import Side, compare, options, publish, table
+from benchmarks.turns import Side, compare, options, run_cases
 from ponder.core.types import Json
 
 CASES: dict[str, Json] = {
@@ -36,29 +36,23 @@ def trl_settings(case: Json) -> list[Json]:
     return padded + packed
 
 
-def measure(name: str, pairs: int, folder: Path, tune: bool) -> Json:
+def measure(name: str, asked: Namespace, folder: Path) -> Json:
     """One shape."""
     case = CASES[name]
-    settings = trl_settings(case) if tune else [TRL_SETTINGS[name]]
-    plan = {**case, "model": str(shapes.make(case["model"], folder)), "steps": pairs + 2, "lr": LR}
+    settings = trl_settings(case) if asked.tune else [TRL_SETTINGS[name]]
+    plan = {**case, "model": str(shapes.make(case["model"], folder)), "steps": asked.pairs + 2, "lr": LR}
     sides = [Side("ponder", "ponder_sft", settings={"autocast": True})]
     for choice in settings:
         label = "trl" if len(settings) == 1 else "trl " + " ".join(map(str, choice.values()))
         sides.append(Side(label, "trl_sft", "hf", choice))
-    return {"workload": case, **compare(sides, plan, pairs)}
+    return {"workload": case, **compare(sides, plan, asked.pairs)}
 
 
-def main() -> None:
+def main() -> int:
     """Measure the chosen shapes."""
     parser = options(__doc__, CASES)
     parser.add_argument("--tune", action="store_true", help="try all settings of TRL instead of the chosen one")
-    asked = parser.parse_args()
-    results: Json = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name in asked.case or CASES:
-            results[name] = measure(name, asked.pairs, Path(folder), asked.tune)
-            print(table(name, results[name], "tokens"), flush=True)
-    publish("finetune", results, asked.json)
+    return run_cases("finetune", parser, CASES, measure, "tokens")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 """One step of reinforcement learning, sampling to update, against TRL's GRPOTrainer.
 
 Same weights, prompts, sampling, reward, objective (Dr. GRPO) and optimiser. `natural` lets answers end; the other
-workloads suppress EOS. TRL gets `TRL_SETTINGS`, of which only that of `3m` was chosen by `--tune`; try it for the others.
+workloads suppress EOS. TRL gets `TRL_SETTINGS`, of which only that of `3m` was chosen by `--tune`.
 """
 
 from __future__ import annotations
 
 import sys
-import tempfile
+from argparse import Namespace
 from pathlib import Path
 
 from benchmarks import shapes
-from benchmarks.turns import Side, compare, options, publish, table
+from benchmarks.turns import Side, compare, options, run_cases
 from ponder.core.types import Json
 
 NATURAL: Json = {"problems": 32, "samples": 8, "new_tokens": 512, "fixed": False}
@@ -44,29 +44,23 @@ PONDER_SETTINGS: dict[str, Json] = {name: {"autocast": "auto" if name != "natura
 """The smallest model loses more by rounding than it saves."""
 
 
-def measure(name: str, pairs: int, folder: Path, tune: bool) -> Json:
+def measure(name: str, asked: Namespace, folder: Path) -> Json:
     """One workload."""
     case = dict(CASES[name])
-    settings = trl_settings(case) if tune else [TRL_SETTINGS[name]]
-    plan = {**case, "model": str(shapes.make(case["model"], folder)), "steps": pairs + 2, "lr": LR}
+    settings = trl_settings(case) if asked.tune else [TRL_SETTINGS[name]]
+    plan = {**case, "model": str(shapes.make(case["model"], folder)), "steps": asked.pairs + 2, "lr": LR}
     sides = [Side("ponder", "ponder_rl", settings=PONDER_SETTINGS.get(name, {}))]
     for choice in settings:
         label = "trl" if len(settings) == 1 else "trl " + " ".join(map(str, choice.values()))
         sides.append(Side(label, "trl_rl", "hf", choice))
-    return {"workload": case, **compare(sides, plan, pairs)}
+    return {"workload": case, **compare(sides, plan, asked.pairs)}
 
 
-def main() -> None:
+def main() -> int:
     """Measure the chosen workloads."""
     parser = options(__doc__, CASES)
     parser.add_argument("--tune", action="store_true", help="try all settings of TRL instead of the chosen one")
-    asked = parser.parse_args()
-    results: Json = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name in asked.case or CASES:
-            results[name] = measure(name, asked.pairs, Path(folder), asked.tune)
-            print(table(name, results[name], "completion tokens"), flush=True)
-    publish("rl_step", results, asked.json)
+    return run_cases("rl_step", parser, CASES, measure, "completion tokens")
 
 
 if __name__ == "__main__":

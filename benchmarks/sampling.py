@@ -1,20 +1,20 @@
 """Sampling alone: Ponder's engine, transformers' `generate`, vLLM on CPU and llama.cpp's server.
 
-256 sequences in groups of 8, EOS suppressed, temperature 1, on the same threads. llama.cpp has f16 weights and 64 slots,
-the others bfloat16; none of these settings is tuned yet.
+256 sequences in groups of 8, EOS suppressed, temperature 1, on the same threads. llama.cpp has f16 weights and 64
+slots, the others bfloat16; none of these settings is tuned yet.
 """
 
 from __future__ import annotations
 
 import random
 import sys
-import tempfile
+from argparse import Namespace
 from pathlib import Path
 
 import torch
 
 from benchmarks import shapes
-from benchmarks.turns import Side, compare, options, publish, table
+from benchmarks.turns import Side, compare, options, run_cases
 from ponder.core.chat import Chat
 from ponder.core.types import Json, Message
 from ponder.models.load import load_tokenizer
@@ -51,7 +51,7 @@ def prompts(chat: Chat, count: int, tokens: int) -> list[str]:
     return texts
 
 
-def measure(name: str, pairs: int, folder: Path, wanted: list[str] | None) -> Json:
+def measure(name: str, asked: Namespace, folder: Path) -> Json:
     """One workload."""
     case = CASES[name]
     model = shapes.make(case["model"], folder)
@@ -59,19 +59,15 @@ def measure(name: str, pairs: int, folder: Path, wanted: list[str] | None) -> Js
     texts = prompts(chat, case["prompts"], case["prompt_tokens"])
     ids = [chat.prompt((Message(role="user", content=text),)) for text in texts]
     plan = {**case, "model": str(model), "texts": texts, "ids": ids}
-    chosen = [side for side in sides() if side.name == "ponder" or wanted is None or side.name in wanted]
-    return {"workload": case, **compare(chosen, plan, pairs)}
+    chosen = [side for side in sides() if side.name == "ponder" or asked.peers is None or side.name in asked.peers]
+    return {"workload": case, **compare(chosen, plan, asked.pairs)}
 
 
-def main() -> None:
+def main() -> int:
     """Measure the chosen workloads."""
-    asked = options(__doc__, CASES).parse_args()
-    results: Json = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name in asked.case or CASES:
-            results[name] = measure(name, asked.pairs, Path(folder), asked.peers)
-            print(table(name, results[name], "tokens"), flush=True)
-    publish("sampling", results, asked.json)
+    parser = options(__doc__, CASES)
+    parser.add_argument("--peers", nargs="*", help="only these; all by default")
+    return run_cases("sampling", parser, CASES, measure, "tokens")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,9 +58,12 @@ class Worker:
         )
 
     def __enter__(self) -> Worker:
-        """Wait until it is ready."""
-        self.versions = self._hear()["versions"]
+        """It may be loading still."""
         return self
+
+    def wait_until_ready(self) -> None:
+        """Hear that it has loaded, and with which versions."""
+        self.versions = self._hear()["versions"]
 
     def turn(self) -> Json:
         """Let it work once."""
@@ -113,8 +116,9 @@ def compare(sides: Sequence[Side], case: Mapping[str, Any], pairs: int, warmup: 
     """
     reports: dict[str, list[Json]] = {side.name: [] for side in sides}
     with ExitStack() as stack:
-        started = [Worker(side, case) for side in sides]
-        workers = [stack.enter_context(worker) for worker in started]
+        workers = [stack.enter_context(Worker(side, case)) for side in sides]
+        for worker in workers:
+            worker.wait_until_ready()
         for turn in range(warmup + pairs):
             for worker in workers[:: 1 if turn % 2 else -1]:  # who goes first changes
                 report = worker.turn()
@@ -178,9 +182,41 @@ def options(description: str | None, cases: Iterable[str], pairs: int = 5) -> ar
     names = list(cases)
     parser.add_argument("--case", choices=names, action="append", help="a workload; all by default")
     parser.add_argument("--pairs", type=int, default=pairs, help="rounds that count")
-    parser.add_argument("--peers", nargs="*", help="only these; all by default")
     parser.add_argument("--json", type=Path, help="write the result to this file")
     return parser
+
+
+def run_cases(
+    name: str,
+    parser: argparse.ArgumentParser,
+    cases: Iterable[str],
+    measure: Callable[[str, argparse.Namespace, Path], Json],
+    unit: str,
+) -> int:
+    """What every comparison's command does: measure the chosen workloads, print tables, write the file.
+
+    Args:
+        name: Of the benchmark.
+        parser: Its options.
+        cases: All workloads.
+        measure: Measures one of them, given the options and a folder for models.
+        unit: What is counted.
+
+    Returns:
+        The exit code.
+    """
+    asked = parser.parse_args()
+    results: Json = {}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for case in asked.case or cases:
+                results[case] = measure(case, asked, Path(folder))
+                print(table(case, results[case], unit), flush=True)
+    except PonderError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+    publish(name, results, asked.json)
+    return 0
 
 
 def publish(name: str, results: Json, path: Path | None) -> None:

@@ -2,9 +2,9 @@
 
 A small model spends much of its time between matrix products, in small operations that each read and write
 everything. Here it takes three quarters of those of transformers, and two thirds with the backward pass, over the very
-same parameters, so that training, sampling and scoring all gain (docs/performance.md). Which models this covers is decided by their exact classes; everything else
-(other families, LoRA, hooks, gradient checkpointing) goes through transformers as before, and both ways are compared
-when a model is first used.
+same parameters, so that training, sampling and scoring all gain (docs/performance.md). Which models this covers is
+decided by their exact classes; everything else (other families, LoRA, hooks, gradient checkpointing) goes through
+transformers as before, and both ways are compared when a model is first used.
 """
 
 from __future__ import annotations
