@@ -52,7 +52,7 @@ def test_a_worker_that_dies_says_why() -> None:
 def test_every_peer_is_pinned() -> None:
     for pins in environments.PEERS.glob("*.txt"):
         wanted = [line for line in pins.read_text().splitlines() if line and not line.startswith("#")]
-        assert wanted and any("==" in line for line in wanted), pins
+        assert wanted and all("==" in line for line in wanted), pins
 
 
 def test_prompts_have_the_length_that_is_asked_for() -> None:
