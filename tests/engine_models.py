@@ -6,6 +6,7 @@ from copy import deepcopy
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -21,6 +22,7 @@ from transformers import (
 from ponder.core.chat import Chat
 from ponder.core.types import Message
 from ponder.models import attention
+from ponder.models.native.build import Kernels, Unavailable, load
 from ponder.models.tokenizer import train_tokenizer
 
 VOCABULARY = 320
@@ -39,6 +41,7 @@ _COMMON: dict[str, Any] = {
     "eos_token_id": None,
     "initializer_range": 0.3,
 }
+_WIDE = _COMMON | {"hidden_size": 128, "intermediate_size": 100, "initializer_range": 0.15}
 
 FAMILIES: dict[str, Any] = {
     "qwen2": Qwen2Config(**_COMMON),
@@ -48,7 +51,13 @@ FAMILIES: dict[str, Any] = {
     "mistral": MistralConfig(**_COMMON, sliding_window=WINDOW),
     "gemma2": Gemma2Config(**_COMMON, head_dim=16, sliding_window=WINDOW, attn_logit_softcapping=5.0),
     "smollm3": SmolLM3Config(**(_COMMON | {"num_hidden_layers": 4})),
+    # Heads as wide as the native kernels want them; an inner width that they have to fill up.
+    "wide_qwen2": Qwen2Config(**_WIDE),
+    "wide_qwen3": Qwen3Config(**(_WIDE | {"num_attention_heads": 6}), head_dim=32, tie_word_embeddings=True),
+    "wide_llama": LlamaConfig(**_WIDE, mlp_bias=True, attention_bias=True),
+    "wide_mistral": MistralConfig(**_WIDE, sliding_window=WINDOW),
 }
+NATIVE = [name for name in FAMILIES if name.startswith("wide_")]
 
 
 @cache
@@ -76,3 +85,11 @@ PROMPTS = [
     user("Step by step: " + "7 + 12, " * 9),
     user("The answer is 19. We go on and find 12 coins."),
 ]
+
+
+def need_kernels(rounded: bool = False) -> Kernels:
+    """The native kernels; without them the test is skipped, and says why."""
+    try:
+        return load(rounded)
+    except Unavailable as error:
+        pytest.skip(f"no native kernels: {error}")

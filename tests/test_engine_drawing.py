@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine_models import PROMPTS, chat, model
+from engine_models import PROMPTS, chat, model, need_kernels
 from ponder.core.types import Sampling
 from ponder.engines._drawing import Drawn, draw, sequence_key, uniforms
 from ponder.engines.local import LocalSampler
@@ -101,7 +101,9 @@ def test_uniforms_are_uniform_and_belong_to_key_and_position() -> None:
     assert len({sequence_key(*parts) for parts in itertools.product((0, 1), ((1, 2), (12,)), (0, 1))}) == 8
 
 
-def test_no_row_feels_its_neighbours() -> None:
+@pytest.mark.parametrize("native", [False, True])
+def test_no_row_feels_its_neighbours(native: bool) -> None:
+    kernels = need_kernels() if native else None
     torch.manual_seed(1)
     logits, keys = torch.randn(40, 700) * 3, torch.arange(40) * 7
     for sampling in (
@@ -110,22 +112,39 @@ def test_no_row_feels_its_neighbours() -> None:
         Sampling(top_k=9, top_p=0.5),
         Sampling(temperature=0.3),
     ):
-        together = draw(logits.clone(), sampling, uniforms(keys, keys))
+        together = draw(logits.clone(), sampling, uniforms(keys, keys), kernels)
         for row in range(0, 40, 7):
             one = slice(row, row + 1)
-            alone = draw(logits[one].clone(), sampling, uniforms(keys[one], keys[one]))
+            alone = draw(logits[one].clone(), sampling, uniforms(keys[one], keys[one]), kernels)
             assert alone.tokens == together.tokens[one] and alone.logprobs == together.logprobs[one]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize(
-    "sampling", [Sampling(), Sampling(temperature=0.0), Sampling(top_p=0.9, top_k=5)], ids=str
-)
-def test_broken_logits_show_in_the_logprob(bad: float, sampling: Sampling) -> None:
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.0), Sampling(top_p=0.9, top_k=5)], ids=str)
+@pytest.mark.parametrize("native", [False, True])
+def test_broken_logits_show_in_the_logprob(bad: float, sampling: Sampling, native: bool) -> None:
+    kernels = need_kernels() if native else None
     logits = torch.zeros(2, 300)
     logits[1, 40] = bad
-    drawn = draw(logits, sampling, uniforms(torch.arange(2), torch.arange(2)))
+    drawn = draw(logits, sampling, uniforms(torch.arange(2), torch.arange(2)), kernels)
     assert drawn.logprobs.isfinite().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("vocabulary", [5, 256, 700, 1024])
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0, 1e-30])
+def test_kernels_draw_what_torch_draws(vocabulary: int, temperature: float) -> None:
+    torch.manual_seed(2)
+    logits = torch.randn(200, vocabulary) * 4
+    logits[:, 3] = float("-inf")
+    keys, sampling = torch.arange(200), Sampling(temperature=temperature)
+    uniform = uniforms(keys, keys)
+    uniform[0], uniform[1] = 0.0, 1 - 2.0**-53
+    want = draw(logits.clone(), sampling, uniform)
+    got = draw(logits.clone(), sampling, uniform, need_kernels())
+    assert (got.tokens == want.tokens).float().mean() >= 0.99  # rounding may move a draw that falls on an edge
+    same = got.tokens == want.tokens
+    np.testing.assert_allclose(got.logprobs[same], want.logprobs[same], rtol=1e-5, atol=1e-5)
+    assert not (got.tokens == 3).any()
 
 
 def test_the_engine_draws_from_the_cut_distribution() -> None:

@@ -29,6 +29,8 @@ class Scores(NamedTuple):
 class Grid:
     """Where the samples of each group sit, as a rectangle (groups, width) of rows of the batch.
 
+    `order` (n,) lists the rows group after group, and `starts` (groups + 1,) says where each group begins in it.
+
     Args:
         owners: (n,) group of each row, int64 on the CPU.
         groups: Number of groups.
@@ -40,8 +42,9 @@ class Grid:
         count = len(owners)
         order = owners.argsort(stable=True)
         sizes = owners.bincount(minlength=groups)
+        self.order, self.starts = order, torch.cat((torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)))
         place = torch.empty_like(owners)
-        place[order] = torch.arange(count) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+        place[order] = torch.arange(count) - self.starts[:-1].repeat_interleave(sizes)
         self.groups, self.width = groups, int(sizes.max())
         cells = owners * self.width + place
         self._whole = count == groups * self.width and bool((cells == torch.arange(count)).all())
@@ -77,21 +80,22 @@ class LayerCache:
         dtype: Of the cache.
     """
 
-    def __init__(
-        self, groups: int, rows: int, prefix: int, keys: Tensor, values: Tensor, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, groups: int, rows: int, prefix: int, keys: Tensor, values: Tensor, dtype: torch.dtype) -> None:
         """Make room for the prompts and the first block of suffixes."""
         self.heads = keys.shape[1]
         self.prefix_keys, self.prefix_values = (
-            torch.zeros(groups, self.heads, prefix, t.shape[-1], dtype=dtype, device=t.device)
-            for t in (keys, values)
+            torch.zeros(groups, self.heads, prefix, t.shape[-1], dtype=dtype, device=t.device) for t in (keys, values)
         )
         self.suffix_keys, self.suffix_values = (  # zeros: places that are still free are read, with weight 0
-            torch.zeros(rows, self.heads, BLOCK, t.shape[-1], dtype=dtype, device=t.device)
-            for t in (keys, values)
+            torch.zeros(rows, self.heads, BLOCK, t.shape[-1], dtype=dtype, device=t.device) for t in (keys, values)
         )
         self._whole = dtype != torch.float32
         """Low precision products copy what is not contiguous, so they read free places too and hide them."""
+
+    @property
+    def token_bytes(self) -> int:
+        """Of a token's keys and values."""
+        return sum(t[0, :, 0].numel() * t.element_size() for t in (self.prefix_keys, self.prefix_values))
 
     def store_prompts(self, groups: slice, index: Tensor, real: Tensor, keys: Tensor, values: Tensor) -> None:
         """Copy packed prompts into their left-padded places.
@@ -111,9 +115,7 @@ class LayerCache:
         self.suffix_keys[: len(keys), :, length - 1] = keys
         self.suffix_values[: len(keys), :, length - 1] = values
 
-    def attend(
-        self, query: Tensor, length: int, grid: Grid, padding: Tensor | None, scores: Scores
-    ) -> Tensor:
+    def attend(self, query: Tensor, length: int, grid: Grid, padding: Tensor | None, scores: Scores) -> Tensor:
         """Attention of the newest tokens.
 
         Args:

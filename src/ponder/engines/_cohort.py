@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ponder.engines._caches import BLOCK, HIDDEN, Grid, LayerCache, resized
 from ponder.engines._drawing import uniforms
+from ponder.engines._native_cache import NativeCache
+from ponder.models.native.build import Kernels
 
 FORCED = 1.0
 """Stands in the place of a forced token's log-probability until it leaves: no sampled token can have it."""
@@ -69,11 +71,14 @@ class Cohort:
     device: torch.device
     cache_dtype: torch.dtype | None
     """None: as the model computes."""
+    kernels: Kernels | None
+    """What reads the caches, if it is not torch."""
     length: int = 0
     """Tokens of every suffix, the one that is being computed included."""
-    layers: dict[int, LayerCache] = field(default_factory=dict)
+    layers: dict[int, LayerCache | NativeCache] = field(default_factory=dict)
     padding: Tensor | None = None  # (groups, 1, 1, prefix) 0 or HIDDEN
     grid: Grid = field(init=False)
+    prompts: Tensor = field(init=False)  # (groups,) tokens of each prompt, on the CPU
     places: int = field(init=False)
     """Suffixes that memory is held for, dead ones included."""
     _rows: _Rows = field(init=False)
@@ -81,14 +86,19 @@ class Cohort:
 
     @classmethod
     def of(
-        cls, jobs: Sequence[Job], inside: bool, device: torch.device, cache_dtype: torch.dtype | None
+        cls,
+        jobs: Sequence[Job],
+        inside: bool,
+        device: torch.device,
+        cache_dtype: torch.dtype | None,
+        kernels: Kernels | None = None,
     ) -> Cohort:
         """Rows for all samples of the jobs; `inside` says whether prompts open a thought."""
-        self = cls(list(jobs), device, cache_dtype)
+        self = cls(list(jobs), device, cache_dtype, kernels)
         sizes = torch.tensor([len(job.samples) for job in jobs])
         prompts = torch.tensor([len(job.ids) for job in jobs])
         rows, width = int(sizes.sum()), int(prompts.max())
-        self.places = rows
+        self.places, self.prompts = rows, prompts
         owners = torch.arange(len(jobs)).repeat_interleave(sizes)
         keys = torch.tensor([key for job in jobs for key in job.keys], device=device)
         self._rows = _Rows(
@@ -127,9 +137,11 @@ class Cohort:
         """Newest tokens (n,) and their positions (n,)."""
         return self._rows.tokens[:, self.length - 1], self._rows.prefix + (self.length - 1)
 
-    def make_layer(self, keys: Tensor, values: Tensor) -> LayerCache:
+    def make_layer(self, keys: Tensor, values: Tensor) -> LayerCache | NativeCache:
         """Room for a layer that shows itself for the first time."""
-        width = max(len(job.ids) for job in self.jobs)
+        width = int(self.prompts.max())
+        if self.kernels is not None:
+            return NativeCache(len(self.jobs), self.rows, width, keys, self.kernels)
         return LayerCache(len(self.jobs), self.rows, width, keys, values, self.cache_dtype or keys.dtype)
 
     def push(self, tokens: Tensor, logprobs: Tensor) -> None:
@@ -140,9 +152,7 @@ class Cohort:
         self._rows.logprobs[:, self.length] = logprobs
         self.length += 1
 
-    def budget(
-        self, tokens: Tensor, logprobs: Tensor, limit: int, tags: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
+    def budget(self, tokens: Tensor, logprobs: Tensor, limit: int, tags: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Close thoughts of `limit` tokens: drawn tokens (n,) and log-probabilities (n,), some replaced."""
         opening, closing = tags
         rows = self._rows
@@ -198,6 +208,7 @@ class Cohort:
                 layer.keep_groups(kept)
             self.padding = None if self.padding is None else self.padding[kept]
             self.jobs = [self.jobs[group] for group in living.tolist()]
+            self.prompts = self.prompts[living]
             self._rows.owners = torch.searchsorted(living, self._rows.owners)
         self.grid = Grid(self._rows.owners, len(self.jobs), self.device)
 

@@ -15,10 +15,7 @@ from ponder.core.types import Sampling
 from ponder.engines._caches import BLOCK
 from ponder.engines._cohort import Cohort, Finished, Job
 from ponder.engines._drawing import Drawn, draw
-from ponder.engines._layouts import DecodeLayout, PrefillLayout
-from ponder.models.attention import Layout
-from ponder.models.head import forward_of
-from ponder.models.head import logits as head_logits
+from ponder.engines._forward import Forward
 
 PREFILL_TOKENS = 8192
 """Most prompt tokens of one forward pass, unless a single prompt is longer."""
@@ -89,7 +86,7 @@ class Decoder:
         self.drawn = 0
         self._model, self._sampling, self._ending = model, sampling, ending
         with torch.inference_mode():
-            self._hidden = forward_of(model, rounded)
+            self._forward = Forward(model, rounded)
         self._limits, self._cache_dtype = limits, cache_dtype
         self._stops: Tensor | None = None
 
@@ -157,16 +154,10 @@ class Decoder:
     def _prefill(self, jobs: list[Job]) -> list[Finished]:
         """Run some prompts, once each, and draw the first token of all their samples."""
         device = self._model.device
-        cohort = Cohort.of(jobs, self._ending.opened, device, self._cache_dtype)
-        width = max(len(job.ids) for job in jobs)
+        cohort = Cohort.of(jobs, self._ending.opened, device, self._cache_dtype, self._forward.kernels)
         last, first = [], 0
         for pack in _packs(jobs):
-            lengths = [len(job.ids) for job in pack]
-            layout = PrefillLayout(lengths, cohort, first, width, device)
-            ids = torch.tensor([token for job in pack for token in job.ids], device=device)
-            positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
-            ends = torch.tensor(lengths, device=device).cumsum(0) - 1
-            last.append(self._forward(ids, positions, layout, ends))
+            last.append(self._forward.prompts([job.ids for job in pack], cohort, first))
             first += len(pack)
         repeats = torch.tensor([len(job.samples) for job in jobs], device=device)
         self.cohorts.append(cohort)
@@ -175,17 +166,12 @@ class Decoder:
     @torch.inference_mode()
     def _step(self) -> list[Finished]:
         """One more token for everything that is alive."""
-        ids, positions = (torch.cat(parts) for parts in zip(*(c.inputs for c in self.cohorts), strict=True))
-        return self._advance(self.cohorts, self._forward(ids, positions, DecodeLayout(self.cohorts)))
-
-    def _forward(self, ids: Tensor, positions: Tensor, layout: Layout, ends: Tensor | None = None) -> Tensor:
-        """Logits (n, V), float32: of the packed places `ends`, or of all tokens."""
-        hidden = self._hidden(ids, positions, layout)
-        return head_logits(self._model, hidden if ends is None else hidden[ends])
+        return self._advance(self.cohorts, self._forward.step(self.cohorts))
 
     def _advance(self, cohorts: list[Cohort], logits: Tensor) -> list[Finished]:
         """Draw and append a token for all rows of some cohorts, and take out what is finished."""
-        drawn = draw(logits, self._sampling, torch.cat([cohort.chance() for cohort in cohorts]))
+        uniform = torch.cat([cohort.chance() for cohort in cohorts])
+        drawn = draw(logits, self._sampling, uniform, self._forward.kernels)
         self.drawn += len(logits)
         self._check(cohorts, drawn)
         finished: list[Finished] = []

@@ -7,6 +7,7 @@ neither ties nor the way in which the threshold was found can change a draw, and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ctypes import c_float, c_int64, c_void_p
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from ponder.core.seeds import derive_seed
 from ponder.core.types import Sampling
+from ponder.models.native.build import Kernels
 
 GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as a signed word
 MIX = (-4658895280553007687, -7723592293110705685)
@@ -51,12 +53,15 @@ def uniforms(keys: Tensor, positions: Tensor) -> Tensor:
     return _shift(words, 11).double() * UNIT
 
 
-def draw(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Drawn:
+def draw(logits: Tensor, sampling: Sampling, uniform: Tensor, kernels: Kernels | None = None) -> Drawn:
     """A token for every row of logits (n, V), float32, at its uniform number (n,); logits may be overwritten.
 
     The log-probability is that of the distribution drawn from (after temperature, top-k and top-p). A greedy
-    token has no such distribution, so it gets its log-probability at temperature 1.
+    token has no such distribution, so it gets its log-probability at temperature 1. Kernels draw where nothing is
+    cut away.
     """
+    if kernels is not None and (sampling.temperature == 0.0 or (sampling.top_k == 0 and sampling.top_p == 1.0)):
+        return _native_draw(kernels, logits.contiguous(), sampling.temperature, uniform.contiguous())
     if sampling.temperature == 0.0:
         best, tokens = logits.max(-1)
         return Drawn(tokens, best - logits.logsumexp(-1))
@@ -70,6 +75,20 @@ def draw(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Drawn:
     if sampling.top_p < 1.0:
         chances = chances.where(chances >= _nucleus_threshold(chances, sampling.top_p), 0.0)
     return _inverse_cdf(chances, uniform)
+
+
+def _native_draw(kernels: Kernels, logits: Tensor, temperature: float, uniform: Tensor) -> Drawn:
+    """The same by the kernel, which makes the chances, their sum and the draw in one go."""
+    rows, vocabulary = logits.shape
+    threads = torch.get_num_threads()
+    drawn = Drawn(torch.empty(rows, dtype=torch.int64), torch.empty(rows))
+    room = torch.empty(threads, vocabulary)
+    kernels.library.draw(
+        c_void_p(logits.data_ptr()), c_int64(rows), c_int64(vocabulary), c_float(temperature or 1.0),
+        c_int64(temperature == 0.0), c_void_p(uniform.data_ptr()), c_void_p(room.data_ptr()),
+        c_void_p(drawn.tokens.data_ptr()), c_void_p(drawn.logprobs.data_ptr()), c_int64(threads),
+    )  # fmt: skip
+    return drawn
 
 
 def _inverse_cdf(chances: Tensor, uniform: Tensor) -> Drawn:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from ponder.engines._caches import Grid, LayerCache, Scores
+from ponder.engines._native_cache import NativeCache
+from ponder.models.native.build import Kernels
 from ponder.models.packed import PackedLayout
 
 
@@ -17,7 +19,8 @@ class Caches(Protocol):
 
     length: int
     """Tokens of every suffix, the one that is being computed included."""
-    layers: dict[int, LayerCache]
+    layers: dict[int, LayerCache | NativeCache]
+    kernels: Kernels | None
     grid: Grid
     padding: Tensor | None
 
@@ -26,7 +29,7 @@ class Caches(Protocol):
         """Living samples."""
         ...
 
-    def make_layer(self, keys: Tensor, values: Tensor) -> LayerCache:
+    def make_layer(self, keys: Tensor, values: Tensor) -> LayerCache | NativeCache:
         """Room for a layer that shows itself for the first time."""
         ...
 
@@ -42,18 +45,18 @@ class PrefillLayout:
         device: Of the model.
     """
 
-    def __init__(
-        self, lengths: Sequence[int], cohort: Caches, first: int, width: int, device: torch.device
-    ) -> None:
+    def __init__(self, lengths: Sequence[int], cohort: Caches, first: int, width: int, device: torch.device) -> None:
         """Plan where each packed token goes; it is the same for every layer."""
         self._packed = PackedLayout(lengths, device)
         self._cohort = cohort
         self._groups = slice(first, first + len(lengths))
-        sizes = torch.tensor(lengths)
-        places = torch.arange(width) - (width - sizes)[:, None]  # (prompts, width), negative at the padding
-        begins = (sizes.cumsum(0) - sizes)[:, None]
-        self._index = (begins + places.clamp(min=0)).to(device)
-        self._real = (places >= 0)[:, None, :, None].to(device)
+        sizes = torch.tensor(lengths)[:, None]
+        places = torch.arange(width).expand(len(lengths), -1)  # (prompts, width), outside of [0, size) at the padding
+        if cohort.kernels is None:
+            places = places - (width - sizes)
+        begins = sizes.cumsum(0) - sizes
+        self._index = (begins + torch.minimum(places.clamp(min=0), sizes - 1)).to(device)
+        self._real = ((places >= 0) & (places < sizes))[:, None, :, None].to(device)
 
     def attend(
         self,
@@ -101,6 +104,7 @@ class DecodeLayout:
         for cohort in self._cohorts:
             mine = slice(start, start := start + cohort.rows)
             cache = cohort.layers[layer]
+            assert isinstance(cache, LayerCache), "native caches are read by native steps"
             cache.append(keys[mine], values[mine], cohort.length)
             outputs.append(cache.attend(queries[mine], cohort.length, cohort.grid, cohort.padding, scores))
         joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)

@@ -10,9 +10,8 @@ from transformers import PreTrainedModel
 
 from ponder.core.errors import ConfigurationError, ResourceError
 from ponder.engines._cohort import Cohort, Job
-from ponder.engines._layouts import DecodeLayout, PrefillLayout
+from ponder.engines._forward import Forward
 from ponder.models.attention import NAME
-from ponder.models.head import hidden_states, logits
 from ponder.models.packed import PackedLayout
 from ponder.models.precision import rounds
 
@@ -31,7 +30,7 @@ class Shape:
     max_positions: int | None
 
 
-_shapes: WeakKeyDictionary[PreTrainedModel, dict[tuple[str, torch.dtype], Shape]] = WeakKeyDictionary()
+_shapes: WeakKeyDictionary[PreTrainedModel, dict[tuple[str, torch.dtype, bool], Shape]] = WeakKeyDictionary()
 
 
 def cache_dtype(model: PreTrainedModel, rounded: bool = False) -> torch.dtype | None:
@@ -41,8 +40,8 @@ def cache_dtype(model: PreTrainedModel, rounded: bool = False) -> torch.dtype | 
     return torch.bfloat16 if rounded else None
 
 
-def shape_of(model: PreTrainedModel) -> Shape:
-    """Sizes of a model that can be sampled; tried once per model.
+def shape_of(model: PreTrainedModel, rounded: bool = False) -> Shape:
+    """Sizes of a model that can be sampled; tried once per model and precision.
 
     Raises:
         ConfigurationError: If it was not loaded with Ponder's attention.
@@ -54,14 +53,14 @@ def shape_of(model: PreTrainedModel) -> Shape:
             fix=f'load it with attn_implementation="{NAME}"; models must not share one configuration object',
         )
     shapes = _shapes.setdefault(model, {})
-    kind = (model.device.type, model.dtype)
+    kind = (model.device.type, model.dtype, rounded)
     if kind not in shapes:
-        shapes[kind] = _try(model)
+        shapes[kind] = _try(model, rounded)
     return shapes[kind]
 
 
 @torch.inference_mode()
-def _try(model: PreTrainedModel) -> Shape:
+def _try(model: PreTrainedModel, rounded: bool) -> Shape:
     config = model.config.get_text_config()
     strange = sorted(set(getattr(config, "layer_types", None) or ()) - KNOWN_LAYERS)
     if strange:
@@ -72,20 +71,14 @@ def _try(model: PreTrainedModel) -> Shape:
     ids = (torch.arange(PROBE_PROMPT + PROBE_NEW, device=device) * 7 + 3) % config.vocab_size
     positions = torch.arange(len(ids), device=device)
     job = Job(0, tuple(ids[:PROBE_PROMPT].tolist()), range(1), (0,))
-    cohort = Cohort.of([job], False, device, cache_dtype(model))
-    layouts = [PrefillLayout([PROBE_PROMPT], cohort, 0, PROBE_PROMPT, device)]
-    pieces = [slice(0, PROBE_PROMPT)]
-    layouts += [DecodeLayout([cohort])] * PROBE_NEW
-    pieces += [slice(at, at + 1) for at in range(PROBE_PROMPT, len(ids))]
-    scores = []
-    for piece, layout in zip(pieces, layouts, strict=True):
-        hidden = hidden_states(model, ids[piece], positions[piece], layout)
-        if len(cohort.layers) != config.num_hidden_layers:
-            raise _refusal(
-                model, f"has {config.num_hidden_layers} layers, of which {len(cohort.layers)} attend"
-            )
-        scores.append(logits(model, hidden))
-        cohort.length += 1
+    forward = Forward(model, rounded)
+    cohort = Cohort.of([job], False, device, cache_dtype(model, rounded), forward.kernels)
+    scores = [forward.prompts([job.ids], cohort, 0)]
+    if len(cohort.layers) != config.num_hidden_layers:
+        raise _refusal(model, f"has {config.num_hidden_layers} layers, of which {len(cohort.layers)} attend")
+    for token in ids[PROBE_PROMPT:].split(1):
+        cohort.push(token, torch.zeros(1, device=device))
+        scores.append(forward.step([cohort]))
     stepwise = torch.cat(scores)
     whole = (
         model(
@@ -94,18 +87,14 @@ def _try(model: PreTrainedModel) -> Shape:
             layout=PackedLayout([len(ids)], device),
             use_cache=False,
         )
-        .logits[0]
+        .logits[0, PROBE_PROMPT - 1 :]
         .float()
     )
     # Weights that have diverged are not this check's business: sampling names them as what they are.
-    tolerance = (0.05 if model.dtype != torch.float32 else 0.002) * whole.abs().max().nan_to_num()
+    tolerance = (0.05 if rounded or model.dtype != torch.float32 else 0.002) * whole.abs().max().nan_to_num()
     if bool((stepwise - whole).abs().max() > tolerance):
         raise _refusal(model, "remembers more than the keys and values of its attention")
-    weight = sum(
-        tensor[0, :, 0].numel() * tensor.element_size()
-        for layer in cohort.layers.values()
-        for tensor in (layer.prefix_keys, layer.prefix_values)
-    )
+    weight = sum(layer.token_bytes for layer in cohort.layers.values())
     return Shape(whole.shape[-1], weight, getattr(config, "max_position_embeddings", None))
 
 

@@ -90,9 +90,7 @@ class LocalSampler:
             decoder = self._decoder(encoded, sampling, texts)
             for step, finished in enumerate(decoder.run(_jobs(distinct, samples, sampling.seed))):
                 for one in finished:
-                    found[distinct[one.prompt]][one.sample] = self._completion(
-                        one, distinct[one.prompt], texts
-                    )
+                    found[distinct[one.prompt]][one.sample] = self._completion(one, distinct[one.prompt], texts)
                 done += len(finished)
                 if watch is not None and (finished or step % WATCH_EVERY == 0):
                     watch(done, decoder.drawn)
@@ -106,17 +104,13 @@ class LocalSampler:
         with _evaluation(self._model):
             decoder = self._decoder([ids], sampling, texts)
             for finished in decoder.run(_jobs([ids], 1, sampling.seed)):
-                text = (
-                    texts.text(finished[0].tokens)
-                    if finished
-                    else texts.settled(decoder.cohorts[0].sampled(0))
-                )
+                text = texts.text(finished[0].tokens) if finished else texts.settled(decoder.cohorts[0].sampled(0))
                 if len(text) > shown:
                     yield text[shown:]
                     shown = len(text)
 
     def _decoder(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, texts: Texts) -> Decoder:
-        shape = shape_of(self._model)
+        shape = shape_of(self._model, self._rounded)
         _check_lengths(prompts, sampling.max_new_tokens, shape.max_positions)
         device = self._model.device
         ending = Ending(
@@ -182,9 +176,7 @@ class LocalReference:
     def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[FloatArray]:
         """See `ponder.core.protocols.Reference`; at temperature 1."""
         scores = [np.zeros(len(tokens), np.float32) for tokens in sequences]
-        order = sorted(
-            (i for i, tokens in enumerate(sequences) if len(tokens) > 1), key=lambda i: -len(sequences[i])
-        )
+        order = sorted((i for i, tokens in enumerate(sequences) if len(tokens) > 1), key=lambda i: -len(sequences[i]))
         with _evaluation(self._model):
             while order:
                 batch, total = [], 0

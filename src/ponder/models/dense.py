@@ -58,7 +58,7 @@ def _hooked(module: nn.Module) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class DenseLayer:
     """One layer's weights, matrices in the dtype of the products; query, key and value projections joined."""
 
     place: int
@@ -94,22 +94,22 @@ class Dense:
 
     def __init__(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> None:
         """Join and convert the matrices of every layer."""
-        self._core: Any = model.model
-        self._dtype = dtype or model.dtype
-        self._head_dim = int(self._core.layers[0].self_attn.head_dim)
-        self._layers = [self._joined(place, layer) for place, layer in enumerate(self._core.layers)]
+        self.core: Any = model.model
+        self.dtype = dtype or model.dtype
+        self.head_dim = int(self.core.layers[0].self_attn.head_dim)
+        self.layers = [self._joined(place, layer) for place, layer in enumerate(self.core.layers)]
 
-    def _joined(self, place: int, layer: Any) -> _Layer:
+    def _joined(self, place: int, layer: Any) -> DenseLayer:
         attention, mlp = layer.self_attn, layer.mlp
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-        queries, keys = (part.weight.shape[0] // self._head_dim for part in parts[:2])
+        queries, keys = (part.weight.shape[0] // self.head_dim for part in parts[:2])
         norms = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)
-        everywhere = self._core.config.sliding_window if isinstance(self._core, MistralModel) else None
-        return _Layer(
+        everywhere = self.core.config.sliding_window if isinstance(self.core, MistralModel) else None
+        return DenseLayer(
             place=place,
             entry_norm=layer.input_layernorm.weight,
-            qkv=torch.cat([part.weight for part in parts]).to(self._dtype),
-            qkv_bias=None if parts[0].bias is None else torch.cat([part.bias for part in parts]).to(self._dtype),
+            qkv=torch.cat([part.weight for part in parts]).to(self.dtype),
+            qkv_bias=None if parts[0].bias is None else torch.cat([part.bias for part in parts]).to(self.dtype),
             head_norm=None
             if norms[0] is None or norms[1] is None
             else torch.cat([norms[0].weight.expand(queries, -1), norms[1].weight.expand(keys, -1)]),
@@ -117,40 +117,48 @@ class Dense:
             turning_heads=queries + keys,
             scaling=attention.scaling,
             window=getattr(attention, "sliding_window", everywhere),
-            output=attention.o_proj.weight.to(self._dtype),
+            output=attention.o_proj.weight.to(self.dtype),
             output_bias=self._bias(attention.o_proj),
             middle_norm=layer.post_attention_layernorm.weight,
-            gate=mlp.gate_proj.weight.to(self._dtype),
+            gate=mlp.gate_proj.weight.to(self.dtype),
             gate_bias=self._bias(mlp.gate_proj),
-            up=mlp.up_proj.weight.to(self._dtype),
+            up=mlp.up_proj.weight.to(self.dtype),
             up_bias=self._bias(mlp.up_proj),
-            down=mlp.down_proj.weight.to(self._dtype),
+            down=mlp.down_proj.weight.to(self.dtype),
             down_bias=self._bias(mlp.down_proj),
             eps=layer.input_layernorm.variance_epsilon,
         )
 
     def _bias(self, projection: nn.Linear) -> Tensor | None:
-        return None if projection.bias is None else projection.bias.to(self._dtype)
+        return None if projection.bias is None else projection.bias.to(self.dtype)
 
     def __call__(self, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
         """Hidden states (T, width) of tokens (T,) at positions (T,)."""
-        states = F.embedding(tokens, self._core.embed_tokens.weight)
-        cos, sin = self._core.rotary_emb(torch.empty(0, device=states.device), positions[None])
-        signs = torch.ones(self._head_dim, device=states.device)
-        signs[: self._head_dim // 2] = -1
-        turn = cos[0, :, None], (sin * signs)[0, :, None]
-        for layer in self._layers:
+        states = self.embedded(tokens)
+        cos, sin = self.angles(positions)
+        turn = cos[:, None], sin[:, None]
+        for layer in self.layers:
             states = _sum(states, self._attention(layer, states, turn, layout))
             states = _sum(states, self._feed_forward(layer, states))
-        return _normed(states, self._core.norm.weight, self._core.norm.variance_epsilon, states.dtype)
+        return _normed(states, self.core.norm.weight, self.core.norm.variance_epsilon, states.dtype)
 
-    def _attention(self, layer: _Layer, states: Tensor, turn: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
-        normed = _normed(states, layer.entry_norm, layer.eps, self._dtype)
-        heads = F.linear(normed, layer.qkv, layer.qkv_bias).unflatten(-1, (-1, self._head_dim))
+    def embedded(self, tokens: Tensor) -> Tensor:
+        """Embeddings (T, width) of tokens (T,)."""
+        return F.embedding(tokens, self.core.embed_tokens.weight)
+
+    def angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine (T, head_dim) of each position (T,), the sine negative in its first half."""
+        cos, sin = self.core.rotary_emb(torch.empty(0, device=positions.device), positions[None])
+        half = self.head_dim // 2
+        return cos[0], torch.cat((-sin[0, :, :half], sin[0, :, half:]), dim=-1)
+
+    def _attention(self, layer: DenseLayer, states: Tensor, turn: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
+        normed = _normed(states, layer.entry_norm, layer.eps, self.dtype)
+        heads = F.linear(normed, layer.qkv, layer.qkv_bias).unflatten(-1, (-1, self.head_dim))
         turned, value = heads.split((layer.turning_heads, heads.shape[1] - layer.turning_heads), dim=1)
         if layer.head_norm is not None:
             turned = _normed(turned, layer.head_norm, layer.eps, torch.float32)
-        turned = _rotated(turned, *turn, dtype=self._dtype)
+        turned = _rotated(turned, *turn, dtype=self.dtype)
         query, key = turned.split((layer.query_heads, layer.turning_heads - layer.query_heads), dim=1)
         query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
         output = layout.attend(
@@ -158,8 +166,8 @@ class Dense:
         )
         return F.linear(output.flatten(2)[0], layer.output, layer.output_bias)
 
-    def _feed_forward(self, layer: _Layer, states: Tensor) -> Tensor:
-        normed = _normed(states, layer.middle_norm, layer.eps, self._dtype)
+    def _feed_forward(self, layer: DenseLayer, states: Tensor) -> Tensor:
+        normed = _normed(states, layer.middle_norm, layer.eps, self.dtype)
         gate = F.linear(normed, layer.gate, layer.gate_bias)
         up = F.linear(normed, layer.up, layer.up_bias)
         return F.linear(F.silu(gate) * up, layer.down, layer.down_bias)

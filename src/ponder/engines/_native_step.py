@@ -1,0 +1,182 @@
+"""A decoding step of all cohorts in one native call; what it computes is what `Dense` over a `DecodeLayout` would."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import c_float, c_int64, c_void_p
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ponder.engines._cohort import Cohort
+from ponder.engines._native_cache import NativeCache
+from ponder.models.dense import Dense, DenseLayer, is_dense
+from ponder.models.native.build import Kernels, kernels
+from ponder.models.native.packing import alternated, packed
+
+MOST_QUERIES = 32
+"""Query heads of one key head that the kernel has room for."""
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = [("weights", c_void_p), ("bias", c_void_p), ("inputs", c_int64), ("outputs", c_int64)]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *((name, _Matrix) for name in ("qkv", "output", "gate_up", "down")),
+        *((name, c_void_p) for name in ("entry_norm", "middle_norm", "head_norm")),
+        ("window", c_int64),
+        ("scaling", c_float),
+    ]
+
+
+class _Cache(ctypes.Structure):
+    _fields_ = [(name, c_void_p) for name in ("prefix_keys", "prefix_values", "suffix_keys", "suffix_values")]
+
+
+class _Cohort(ctypes.Structure):
+    _fields_ = [
+        *((name, c_int64) for name in ("first", "rows", "groups", "prefix", "capacity", "length")),
+        *((name, c_void_p) for name in ("order", "starts", "prompts")),
+        ("caches", ctypes.POINTER(_Cache)),
+    ]
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [
+        *((name, c_int64) for name in ("layers", "width", "query_heads", "key_heads", "dim", "inner")),
+        ("each", ctypes.POINTER(_Layer)),
+        ("last_norm", c_void_p),
+        ("eps", c_float),
+    ]
+
+
+class _Space(ctypes.Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("states", "cos", "sin", "heads", "entry", "attended", "inner", "scratch")),
+        ("scratch_bytes", c_int64),
+    ]
+
+
+def native_step(model: PreTrainedModel, rounded: bool) -> NativeStep | None:
+    """The native step of a model, where the machine and the model's shape allow one."""
+    if model.device.type != "cpu" or not is_dense(model):
+        return None
+    found = kernels(rounded)
+    if found is None:
+        return None
+    dense = Dense(model, torch.bfloat16 if rounded else torch.float32)
+    first = dense.layers[0]
+    keys = first.turning_heads - first.query_heads
+    width = int(model.config.hidden_size)
+    if width % found.panel or dense.head_dim % found.panel or first.query_heads // keys > MOST_QUERIES:
+        return None
+    return NativeStep(dense, found)
+
+
+class NativeStep:
+    """Last hidden states of the newest tokens, whose keys and values it stores.
+
+    Args:
+        dense: The model's weights as they are now, in the dtype of the kernels.
+        kernels: That run.
+    """
+
+    def __init__(self, dense: Dense, kernels: Kernels) -> None:
+        """Pack all weights."""
+        self.kernels, self._dense = kernels, dense
+        self._dtype = torch.bfloat16 if kernels.rounded else torch.float32
+        self._kept: list[Tensor] = []
+        first = dense.layers[0]
+        self._query_heads, self._key_heads = first.query_heads, first.turning_heads - first.query_heads
+        self._width = first.entry_norm.shape[0]
+        layers = (_Layer * len(dense.layers))(*(self._layer(layer) for layer in dense.layers))
+        self._inner = int(layers[0].down.inputs)
+        self._model = _Model(
+            len(dense.layers), self._width, self._query_heads, self._key_heads, dense.head_dim, self._inner,
+            layers, self._float(dense.core.norm.weight), first.eps,
+        )  # fmt: skip
+        self._threads = torch.get_num_threads()
+        self._room: dict[str, Tensor] = {}
+
+    def __call__(self, ids: Tensor, positions: Tensor, cohorts: Sequence[Cohort]) -> Tensor:
+        """Hidden states (n, width) of tokens (n,) at positions (n,), cohort after cohort."""
+        states = self._dense.embedded(ids).float()
+        cos, sin = (part.float().contiguous() for part in self._dense.angles(positions))
+        parts = (_Cohort * len(cohorts))()
+        first = 0
+        for place, cohort in enumerate(cohorts):
+            parts[place] = self._cohort(cohort, first)
+            first += cohort.rows
+        space = self._space(len(ids), max(part.prefix + part.capacity for part in parts))
+        space.states, space.cos, space.sin = (tensor.data_ptr() for tensor in (states, cos, sin))
+        self.kernels.library.step(
+            ctypes.byref(self._model), parts, c_int64(len(cohorts)), c_int64(len(ids)), ctypes.byref(space),
+            c_int64(self._threads),
+        )  # fmt: skip
+        return states.to(self._dense.core.embed_tokens.weight.dtype)
+
+    def _layer(self, layer: DenseLayer) -> _Layer:
+        lanes = self.kernels.lanes
+        bias = None if layer.gate_bias is None or layer.up_bias is None else (layer.gate_bias, layer.up_bias)
+        return _Layer(
+            self._matrix(layer.qkv, layer.qkv_bias),
+            self._matrix(layer.output, layer.output_bias),
+            self._matrix(alternated(layer.gate, layer.up, lanes), None if bias is None else alternated(*bias, lanes)),
+            self._matrix(torch.nn.functional.pad(layer.down, (0, -layer.down.shape[1] % lanes)), layer.down_bias),
+            self._float(layer.entry_norm),
+            self._float(layer.middle_norm),
+            None if layer.head_norm is None else self._float(layer.head_norm),
+            layer.window or 0,
+            layer.scaling,
+        )
+
+    def _matrix(self, weights: Tensor, bias: Tensor | None) -> _Matrix:
+        outputs, inputs = weights.shape
+        mine = packed(weights.detach().to(self._dtype), self.kernels.panel, self.kernels.pair)
+        return _Matrix(self._keep(mine), None if bias is None else self._float(bias), inputs, outputs)
+
+    def _float(self, tensor: Tensor) -> int:
+        return self._keep(tensor.detach().float().contiguous())
+
+    def _keep(self, tensor: Tensor) -> int:
+        """The address of a tensor that lives as long as this."""
+        self._kept.append(tensor)
+        return tensor.data_ptr()
+
+    def _cohort(self, cohort: Cohort, first: int) -> Any:
+        caches: list[NativeCache] = [cohort.layers[place] for place in range(len(self._dense.layers))]  # type: ignore[misc]
+        each = (_Cache * len(caches))(
+            *(
+                _Cache(*(getattr(cache, name).data_ptr() for name, _ in _Cache._fields_))  # type: ignore[misc]
+                for cache in caches
+            )
+        )
+        prefix, capacity = caches[0].places
+        grid = cohort.grid
+        return _Cohort(
+            first, cohort.rows, grid.groups, prefix, capacity, cohort.length,
+            grid.order.data_ptr(), grid.starts.data_ptr(), cohort.prompts.data_ptr(), each,
+        )  # fmt: skip
+
+    def _space(self, rows: int, places: int) -> _Space:
+        """Room for a step; kept, and grown when it has to be."""
+        heads = (self._query_heads + 2 * self._key_heads) * self._dense.head_dim
+        scratch = int(self.kernels.library.scratch_bytes(c_int64(self._dense.head_dim), c_int64(places)))
+        sizes = {
+            "heads": (rows * heads, torch.float32),
+            "entry": (rows * self._width, self._dtype),
+            "attended": (rows * self._query_heads * self._dense.head_dim, self._dtype),
+            "inner": (rows * self._inner, self._dtype),
+            "scratch": (self._threads * scratch, torch.uint8),
+        }
+        space = _Space(scratch_bytes=scratch)
+        for name, (count, dtype) in sizes.items():
+            if name not in self._room or self._room[name].numel() < count:
+                self._room[name] = torch.empty(count, dtype=dtype)
+            setattr(space, name, self._room[name].data_ptr())
+        return space

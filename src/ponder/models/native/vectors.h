@@ -1,0 +1,134 @@
+/* Vectors as wide as the machine's, elements of matrices, and the one small matrix product that everything uses. */
+
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+static int thread_number(void) { return omp_get_thread_num(); }
+#else
+static int thread_number(void) { return 0; }
+#endif
+
+#if defined(__AVX512F__)
+enum { LANES = 16, TILE = 14 }; /* a tile's sums, two panels' halves and one element fill the registers */
+#elif defined(__AVX__)
+enum { LANES = 8, TILE = 6 };
+#else
+enum { LANES = 4, TILE = 12 };
+#endif
+
+enum { PANEL = 2 * LANES, QUERIES = 32 /* of one attention task */ };
+
+typedef float vec __attribute__((vector_size(LANES * 4)));
+typedef int32_t ivec __attribute__((vector_size(LANES * 4)));
+typedef float loose __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+static inline vec load(const float *x) { return *(const loose *)x; }
+static inline void store(float *x, vec v) { *(loose *)x = v; }
+
+static inline vec larger(vec a, vec b) {
+    ivec first = a > b; /* -1 where true */
+    return (vec)(((ivec)a & first) | ((ivec)b & ~first));
+}
+
+static inline float total(vec v) {
+    float sum = 0;
+    for (int i = 0; i < LANES; i++) sum += v[i];
+    return sum;
+}
+
+static inline float largest(vec v) {
+    float most = v[0];
+    for (int i = 1; i < LANES; i++) most = v[i] > most ? v[i] : most;
+    return most;
+}
+
+/* e^x to about 2 units in the last place: x = n ln 2 + r, a polynomial of r, and n as the exponent's bits.
+   Below -87 it is 0 to float32's eyes, above 88 it stays at e^88; NaN stays NaN. Coefficients: Taylor. */
+static inline vec exponential(vec x) {
+    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to the nearest integer */
+    ivec under = x < -87.0f, over = x > 88.0f;
+    x = (vec)(((ivec)x & ~(under | over)) | ((ivec)((vec){0} + 88.0f) & over));
+    vec shifted = x * 1.44269504f + magic, n = shifted - magic;
+    vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vec sum = r * (1 / 5040.0f) + 1 / 720.0f;
+    sum = sum * r + 1 / 120.0f;
+    sum = sum * r + 1 / 24.0f;
+    sum = sum * r + 1 / 6.0f;
+    sum = sum * r + 0.5f;
+    sum = sum * r + 1;
+    sum = sum * r + 1;
+    ivec power = ((ivec)shifted - (ivec)((vec){0} + magic) + 127) << 23;
+    return (vec)((ivec)(sum * (vec)power) & ~under);
+}
+
+#if ROUNDED
+
+#include <immintrin.h>
+
+typedef uint16_t elem; /* bfloat16 */
+enum { PAIR = 2 };
+
+static inline elem element(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return x != x ? 0x7fc0 : (elem)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+static inline void store_elements(elem *x, vec v) {
+    _mm256_storeu_si256((__m256i *)x, (__m256i)_mm512_cvtneps_pbh((__m512)v));
+}
+static inline vec multiply_add(vec sum, const elem *one, const elem *many) {
+    int32_t pair;
+    memcpy(&pair, one, 4);
+    __m512i halves = _mm512_loadu_si512(many);
+    return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(pair), (__m512bh)halves);
+}
+
+#else
+
+typedef float elem;
+enum { PAIR = 1 };
+
+static inline elem element(float x) { return x; }
+static inline void store_elements(elem *x, vec v) { store(x, v); }
+static inline vec multiply_add(vec sum, const elem *one, const elem *many) { return sum + *one * load(many); }
+
+#endif
+
+/* out (rows, PANEL) = a (rows, PAIR * steps) times a packed panel; `rows` is constant once this is inlined. */
+static inline __attribute__((always_inline)) void sums(const int rows, const elem *a, int64_t stride, const elem *panel,
+                                                       int64_t steps, float *out, int64_t out_stride) {
+    vec low[TILE], high[TILE];
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) low[i] = high[i] = (vec){0};
+    for (int64_t k = 0; k < steps; k++, a += PAIR, panel += PANEL * PAIR) {
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) {
+            low[i] = multiply_add(low[i], a + i * stride, panel);
+            high[i] = multiply_add(high[i], a + i * stride, panel + LANES * PAIR);
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+        store(out + i * out_stride, low[i]);
+        store(out + i * out_stride + LANES, high[i]);
+    }
+}
+
+/* The same for any number of rows up to TILE. */
+static inline void tile_product(int rows, const elem *a, int64_t stride, const elem *panel, int64_t steps, float *out,
+                                int64_t out_stride) {
+    switch (rows) {
+#define CASE(n)                                                                                                        \
+    case n:                                                                                                            \
+        sums(n <= TILE ? n : TILE, a, stride, panel, steps, out, out_stride);                                          \
+        break;
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13)
+        CASE(14)
+#undef CASE
+    }
+}
