@@ -7,7 +7,6 @@ neither ties nor the way in which the threshold was found can change a draw, and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import c_float, c_int64, c_void_p
 from typing import NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from ponder.core.seeds import derive_seed
 from ponder.core.types import Sampling
 from ponder.models.native.build import Kernels
+from ponder.models.native.calling import call
 
 GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as a signed word
 MIX = (-4658895280553007687, -7723592293110705685)
@@ -83,11 +83,8 @@ def _native_draw(kernels: Kernels, logits: Tensor, temperature: float, uniform: 
     threads = torch.get_num_threads()
     drawn = Drawn(torch.empty(rows, dtype=torch.int64), torch.empty(rows))
     room = torch.empty(threads, vocabulary)
-    kernels.library.draw(
-        c_void_p(logits.data_ptr()), c_int64(rows), c_int64(vocabulary), c_float(temperature or 1.0),
-        c_int64(temperature == 0.0), c_void_p(uniform.data_ptr()), c_void_p(room.data_ptr()),
-        c_void_p(drawn.tokens.data_ptr()), c_void_p(drawn.logprobs.data_ptr()), c_int64(threads),
-    )  # fmt: skip
+    call(kernels, "draw", logits, rows, vocabulary, float(temperature or 1.0), int(temperature == 0.0), uniform, room,
+         drawn.tokens, drawn.logprobs, threads)  # fmt: skip
     return drawn
 
 

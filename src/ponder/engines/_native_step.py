@@ -71,9 +71,8 @@ def native_step(model: PreTrainedModel, rounded: bool) -> NativeStep | None:
         return None
     dense = Dense(model, torch.bfloat16 if rounded else torch.float32)
     first = dense.layers[0]
-    keys = first.turning_heads - first.query_heads
     width = int(model.config.hidden_size)
-    if width % found.panel or dense.head_dim % found.panel or first.query_heads // keys > MOST_QUERIES:
+    if width % found.panel or dense.head_dim % found.panel or first.query_heads // first.key_heads > MOST_QUERIES:
         return None
     return NativeStep(dense, found)
 
@@ -92,7 +91,7 @@ class NativeStep:
         self._dtype = torch.bfloat16 if kernels.rounded else torch.float32
         self._kept: list[Tensor] = []
         first = dense.layers[0]
-        self._query_heads, self._key_heads = first.query_heads, first.turning_heads - first.query_heads
+        self._query_heads, self._key_heads = first.query_heads, first.key_heads
         self._width = first.entry_norm.shape[0]
         layers = (_Layer * len(dense.layers))(*(self._layer(layer) for layer in dense.layers))
         self._inner = int(layers[0].down.inputs)
@@ -122,11 +121,13 @@ class NativeStep:
 
     def _layer(self, layer: DenseLayer) -> _Layer:
         lanes = self.kernels.lanes
-        bias = None if layer.gate_bias is None or layer.up_bias is None else (layer.gate_bias, layer.up_bias)
         return _Layer(
             self._matrix(layer.qkv, layer.qkv_bias),
             self._matrix(layer.output, layer.output_bias),
-            self._matrix(alternated(layer.gate, layer.up, lanes), None if bias is None else alternated(*bias, lanes)),
+            self._matrix(
+                alternated(*layer.gate_up.chunk(2), lanes),
+                None if layer.gate_up_bias is None else alternated(*layer.gate_up_bias.chunk(2), lanes),
+            ),
             self._matrix(torch.nn.functional.pad(layer.down, (0, -layer.down.shape[1] % lanes)), layer.down_bias),
             self._float(layer.entry_norm),
             self._float(layer.middle_norm),

@@ -1,8 +1,8 @@
 """The forward pass of Llama-shaped models in fewer operations.
 
 A small model spends much of its time between matrix products, in small operations that each read and write
-everything. Here it takes three quarters of those of transformers, and two thirds with the backward pass, over the very
-same parameters, so that training, sampling and scoring all gain (docs/performance.md). Which models this covers is
+everything. Here they are few, and native where the machine allows it, over the very same parameters, so that training,
+sampling and scoring all gain (docs/performance.md). Which models this covers is
 decided by their exact classes; everything else (other families, LoRA, hooks, gradient checkpointing) goes through
 transformers as before, and both ways are compared when a model is first used.
 """
@@ -25,6 +25,8 @@ from transformers import (
 )
 
 from ponder.models.attention import Layout
+from ponder.models.native.operations import native_operations
+from ponder.models.operations import Operations, TorchOperations
 
 FAMILIES = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
 PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
@@ -68,17 +70,15 @@ class DenseLayer:
     head_norm: Tensor | None
     """(query + key heads, head_dim) of models that normalise heads."""
     query_heads: int
-    turning_heads: int
-    """Query and key heads, which are rotated."""
+    key_heads: int
     scaling: float
     window: int | None
     output: Tensor
     output_bias: Tensor | None
     middle_norm: Tensor
-    gate: Tensor
-    gate_bias: Tensor | None
-    up: Tensor
-    up_bias: Tensor | None
+    gate_up: Tensor
+    """(2 inner, width), gates in front."""
+    gate_up_bias: Tensor | None
     down: Tensor
     down_bias: Tensor | None
     eps: float
@@ -108,39 +108,51 @@ class Dense:
         return DenseLayer(
             place=place,
             entry_norm=layer.input_layernorm.weight,
-            qkv=torch.cat([part.weight for part in parts]).to(self.dtype),
-            qkv_bias=None if parts[0].bias is None else torch.cat([part.bias for part in parts]).to(self.dtype),
+            qkv=self._weights(*parts),
+            qkv_bias=self._biases(*parts),
             head_norm=None
             if norms[0] is None or norms[1] is None
             else torch.cat([norms[0].weight.expand(queries, -1), norms[1].weight.expand(keys, -1)]),
             query_heads=queries,
-            turning_heads=queries + keys,
+            key_heads=keys,
             scaling=attention.scaling,
             window=getattr(attention, "sliding_window", everywhere),
-            output=attention.o_proj.weight.to(self.dtype),
-            output_bias=self._bias(attention.o_proj),
+            output=self._weights(attention.o_proj),
+            output_bias=self._biases(attention.o_proj),
             middle_norm=layer.post_attention_layernorm.weight,
-            gate=mlp.gate_proj.weight.to(self.dtype),
-            gate_bias=self._bias(mlp.gate_proj),
-            up=mlp.up_proj.weight.to(self.dtype),
-            up_bias=self._bias(mlp.up_proj),
-            down=mlp.down_proj.weight.to(self.dtype),
-            down_bias=self._bias(mlp.down_proj),
+            gate_up=self._weights(mlp.gate_proj, mlp.up_proj),
+            gate_up_bias=self._biases(mlp.gate_proj, mlp.up_proj),
+            down=self._weights(mlp.down_proj),
+            down_bias=self._biases(mlp.down_proj),
             eps=layer.input_layernorm.variance_epsilon,
         )
 
-    def _bias(self, projection: nn.Linear) -> Tensor | None:
-        return None if projection.bias is None else projection.bias.to(self.dtype)
+    def _weights(self, *projections: nn.Linear) -> Tensor:
+        """Of some projections of the same input, one under the other."""
+        return _joined([projection.weight for projection in projections]).to(self.dtype)
+
+    def _biases(self, *projections: nn.Linear) -> Tensor | None:
+        biases = [projection.bias for projection in projections if projection.bias is not None]
+        return _joined(biases).to(self.dtype) if biases else None
 
     def __call__(self, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
         """Hidden states (T, width) of tokens (T,) at positions (T,)."""
-        states = self.embedded(tokens)
-        cos, sin = self.angles(positions)
-        turn = cos[:, None], sin[:, None]
+        states, angles, change = self.embedded(tokens), self.angles(positions), None
+        dtype = states.dtype
+        between = self._operations(states)
         for layer in self.layers:
-            states = _sum(states, self._attention(layer, states, turn, layout))
-            states = _sum(states, self._feed_forward(layer, states))
-        return _normed(states, self.core.norm.weight, self.core.norm.variance_epsilon, states.dtype)
+            states, entry = between.norm(states, change, layer.entry_norm, layer.eps, self.dtype)
+            change = self._attention(layer, entry, angles, layout, between)
+            states, entry = between.norm(states, change, layer.middle_norm, layer.eps, self.dtype)
+            inner = between.gated(F.linear(entry, layer.gate_up, layer.gate_up_bias))
+            change = F.linear(inner, layer.down, layer.down_bias)
+        norm = self.core.norm
+        return TorchOperations().norm(states, change, norm.weight, norm.variance_epsilon, dtype)[1]
+
+    def _operations(self, states: Tensor) -> Operations:
+        """The native operations where this machine has them for these shapes, else torch's."""
+        widths = states.shape[1], self.layers[0].down.shape[1]
+        return native_operations(states, self.dtype, widths, self.head_dim) or TorchOperations()
 
     def embedded(self, tokens: Tensor) -> Tensor:
         """Embeddings (T, width) of tokens (T,)."""
@@ -152,96 +164,22 @@ class Dense:
         half = self.head_dim // 2
         return cos[0], torch.cat((-sin[0, :, :half], sin[0, :, half:]), dim=-1)
 
-    def _attention(self, layer: DenseLayer, states: Tensor, turn: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
-        normed = _normed(states, layer.entry_norm, layer.eps, self.dtype)
-        heads = F.linear(normed, layer.qkv, layer.qkv_bias).unflatten(-1, (-1, self.head_dim))
-        turned, value = heads.split((layer.turning_heads, heads.shape[1] - layer.turning_heads), dim=1)
-        if layer.head_norm is not None:
-            turned = _normed(turned, layer.head_norm, layer.eps, torch.float32)
-        turned = _rotated(turned, *turn, dtype=self.dtype)
-        query, key = turned.split((layer.query_heads, layer.turning_heads - layer.query_heads), dim=1)
-        query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
+    def _attention(
+        self,
+        layer: DenseLayer,
+        entry: Tensor,
+        angles: tuple[Tensor, Tensor],
+        layout: Layout,
+        between: Operations,
+    ) -> Tensor:
+        joined = F.linear(entry, layer.qkv, layer.qkv_bias).unflatten(-1, (-1, self.head_dim))
+        parts = between.heads(joined, layer.head_norm, angles, layer.query_heads, layer.key_heads, layer.eps)
+        query, key, value = (part.transpose(0, 1)[None] for part in parts)
         output = layout.attend(
             layer.place, query, key, value, scaling=layer.scaling, sliding_window=layer.window, softcap=None
         )
         return F.linear(output.flatten(2)[0], layer.output, layer.output_bias)
 
-    def _feed_forward(self, layer: DenseLayer, states: Tensor) -> Tensor:
-        normed = _normed(states, layer.middle_norm, layer.eps, self.dtype)
-        gate = F.linear(normed, layer.gate, layer.gate_bias)
-        up = F.linear(normed, layer.up, layer.up_bias)
-        return F.linear(F.silu(gate) * up, layer.down, layer.down_bias)
 
-
-# Everything below computes in float32 and converts at its ends.
-
-
-def _sum(states: Tensor, change: Tensor) -> Tensor:
-    change = change.to(states.dtype)
-    return states + change if torch.is_grad_enabled() else change.add_(states)
-
-
-def _normed(states: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
-    if torch.is_grad_enabled():
-        return _RootMeanSquare.apply(states, weight, eps, dtype)  # type: ignore[no-any-return]
-    states = states.float()
-    return (states * _inverse_size(states, eps)).mul_(weight.float()).to(dtype)
-
-
-def _inverse_size(states: Tensor, eps: float) -> Tensor:
-    """(..., 1): 1 over the root mean square of the last axis."""
-    size = torch.linalg.vector_norm(states, dim=-1, keepdim=True)
-    return torch.addcmul(size.new_tensor(eps), size, size, value=1 / states.shape[-1]).rsqrt_()
-
-
-class _RootMeanSquare(torch.autograd.Function):
-    """RMSNorm (Zhang and Sennrich 2019, arXiv:1910.07467, eq. 4), computed in float32, with its gradient in one piece.
-
-    The weight is (width,) or has the last two axes of the states.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:  # type: ignore[override]
-        """States (..., width) to the same shape, in `dtype`."""
-        exact = states.float()
-        inverse = _inverse_size(exact, eps)
-        ctx.save_for_backward(states, weight, inverse)
-        return (exact * inverse).mul_(weight.float()).to(dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
-        """With n = x / rms(x): dx = (g w - n mean(g w n)) / rms(x), dw = sum of g n."""
-        states, weight, inverse = ctx.saved_tensors
-        unit, grad = states.float() * inverse, grad.float()
-        inner = grad * weight.float()
-        along = torch.linalg.vecdot(inner, unit).mul_(-1 / unit.shape[-1])[..., None]
-        down = torch.addcmul(inner, unit, along).mul_(inverse)
-        rows = unit.mul_(grad).flatten(0, unit.ndim - weight.ndim - 1)
-        return down.to(states.dtype), rows.sum(0).to(weight.dtype), None, None
-
-
-def _rotated(heads: Tensor, cos: Tensor, sin: Tensor, dtype: torch.dtype) -> Tensor:
-    if torch.is_grad_enabled():
-        return _Rotation.apply(heads, cos, sin, dtype)  # type: ignore[no-any-return]
-    return _turned(heads.float(), cos, sin, 1).to(dtype)
-
-
-class _Rotation(torch.autograd.Function):
-    """Rotary positions (Su et al. 2021, arXiv:2104.09864, eq. 34), halves paired; its gradient turns back."""
-
-    @staticmethod
-    def forward(ctx: Any, heads: Tensor, cos: Tensor, sin: Tensor, dtype: torch.dtype) -> Tensor:  # type: ignore[override]
-        """(T, heads, dim) by angles (T, 1, dim), the sine negative in its first half, to `dtype`."""
-        ctx.save_for_backward(cos, sin)
-        ctx.given = heads.dtype
-        return _turned(heads.float(), cos, sin, 1).to(dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
-        """The inverse rotation."""
-        cos, sin = ctx.saved_tensors
-        return _turned(grad.float(), cos, sin, -1).to(ctx.given), None, None, None
-
-
-def _turned(heads: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
-    return (heads * cos).addcmul_(heads.roll(heads.shape[-1] // 2, -1), sin, value=sign)
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

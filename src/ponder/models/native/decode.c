@@ -7,10 +7,6 @@
    A "packed" matrix (N, K) lies as panels of PANEL rows: [N / PANEL][K / PAIR][PANEL][PAIR]. Weights are packed over
    their outputs, keys over their tokens, values over their dimensions, so that one small product serves them all. */
 
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
-
 #include "vectors.h"
 
 typedef struct { /* packed weights (out, in) */
@@ -118,13 +114,6 @@ static void project_gated(const Matrix *m, const elem *a, int64_t rows, elem *ou
 }
 
 /* Norms and rotations */
-
-/* One over the root mean square. */
-static float inverse_size(const float *x, int64_t n, float eps) {
-    vec squares = {0};
-    for (int64_t i = 0; i < n; i += LANES) squares += load(x + i) * load(x + i);
-    return 1 / sqrtf(total(squares) / n + eps);
-}
 
 static void norm_rows(const float *states, const float *weight, int64_t rows, int64_t width, float eps, elem *out) {
 #pragma omp for schedule(static)

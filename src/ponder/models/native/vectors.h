@@ -78,6 +78,10 @@ static inline elem element(float x) {
     memcpy(&bits, &x, 4);
     return x != x ? 0x7fc0 : (elem)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
+static inline vec load_elements(const elem *x) {
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)x));
+    return (vec)_mm512_slli_epi32(wide, 16);
+}
 static inline void store_elements(elem *x, vec v) {
     _mm256_storeu_si256((__m256i *)x, (__m256i)_mm512_cvtneps_pbh((__m512)v));
 }
@@ -94,10 +98,30 @@ typedef float elem;
 enum { PAIR = 1 };
 
 static inline elem element(float x) { return x; }
+static inline vec load_elements(const elem *x) { return load(x); }
 static inline void store_elements(elem *x, vec v) { store(x, v); }
 static inline vec multiply_add(vec sum, const elem *one, const elem *many) { return sum + *one * load(many); }
 
 #endif
+
+/* One over the root mean square of n numbers. */
+static inline float inverse_size(const float *x, int64_t n, float eps) {
+    vec squares = {0};
+    for (int64_t i = 0; i < n; i += LANES) squares += load(x + i) * load(x + i);
+    return 1 / sqrtf(total(squares) / n + eps);
+}
+
+static inline float inverse_size_of_elements(const elem *x, int64_t n, float eps) {
+    vec squares = {0};
+    for (int64_t i = 0; i < n; i += LANES) squares += load_elements(x + i) * load_elements(x + i);
+    return 1 / sqrtf(total(squares) / n + eps);
+}
+
+/* Numbers i to i + LANES of a head's gradient, turned back from its position. */
+static inline vec turned_back(const elem *grad, const float *cos, const float *sin, int64_t i, int64_t half) {
+    int64_t other = i < half ? i + half : i - half;
+    return load_elements(grad + i) * load(cos + i) + load_elements(grad + other) * load(sin + other);
+}
 
 /* out (rows, PANEL) = a (rows, PAIR * steps) times a packed panel; `rows` is constant once this is inlined. */
 static inline __attribute__((always_inline)) void sums(const int rows, const elem *a, int64_t stride, const elem *panel,
