@@ -9,12 +9,15 @@ use torch's fused attention.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ponder.models.native.attention import Trees, tree_attention
+from ponder.models.native.build import Kernels, kernels
 
 MATERIALISE_UP_TO = 384
 """Longest sequence (tokens) whose scores are materialised; above it the fused kernel wins."""
@@ -41,19 +44,31 @@ class PackedLayout:
         device: torch.device | str = "cpu",
         branches: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        """Plan the buckets; they are the same for every layer."""
+        """Remember the sequences; how they are attended to is planned once, when it is known by what."""
+        self._trunk_lengths, self._branch_lengths = trunks, branches or [()] * len(trunks)
+        self._device = device
+        self._kernels: dict[torch.dtype, Kernels | None] = {}
+
+    @cached_property
+    def _trees(self) -> Trees:
+        return Trees(self._trunk_lengths, self._branch_lengths)
+
+    @cached_property
+    def _buckets(self) -> tuple[list[_Bucket], list[_Forest]]:
+        """Trunks and forests, the same for every layer."""
+        trunks, branches, device = self._trunk_lengths, self._branch_lengths, self._device
         starts = [0]
         for length in trunks:
             starts.append(starts[-1] + length)
-        self._trunks = [_Bucket(starts[i], trunks[i:j], device) for i, j in _runs(trunks)]
-        self._forests: list[_Forest] = []
+        buckets = [_Bucket(starts[i], trunks[i:j], device) for i, j in _runs(trunks)]
+        forests: list[_Forest] = []
         row = starts[-1]
-        for i, j in _forest_runs(trunks, branches or [()] * len(trunks)):
-            assert branches is not None
+        for i, j in _forest_runs(trunks, branches):
             leaves = [length for family in branches[i:j] for length in family]
             forest = _Forest(_Bucket(starts[i], trunks[i:j], device), _Bucket(row, leaves, device))
-            self._forests.append(forest)
+            forests.append(forest)
             row += sum(leaves)
+        return buckets, forests
 
     def attend(
         self,
@@ -68,14 +83,27 @@ class PackedLayout:
     ) -> Tensor:
         """See `ponder.models.attention.Layout`."""
         rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (T, heads, head_dim)
+        if softcap is None and (native := self._native(rows[0])) is not None:
+            return tree_attention(native, self._trees, *rows, scaling, sliding_window)[None]
         outputs: list[Tensor] = []
-        for bucket in self._trunks:
+        buckets, forests = self._buckets
+        for bucket in buckets:
             q, k, v = (bucket.gather(tensor).transpose(1, 2) for tensor in rows)
             out = causal_attention(q, k, v, scaling, sliding_window, softcap)
             outputs.append(bucket.scatter(out.transpose(1, 2)))
-        for forest in self._forests:
+        for forest in forests:
             outputs.append(forest.attend(rows[0], rows[1], rows[2], scaling, sliding_window, softcap))
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[None]
+
+
+    def _native(self, query: Tensor) -> Kernels | None:
+        """The kernels for queries (T, heads, head_dim), where there are any."""
+        if query.device.type != "cpu" or query.dtype not in (torch.float32, torch.bfloat16):
+            return None
+        if query.dtype not in self._kernels:
+            found = kernels(query.dtype == torch.bfloat16)
+            self._kernels[query.dtype] = found if found is not None and query.shape[2] % found.panel == 0 else None
+        return self._kernels[query.dtype]
 
 
 class _Bucket:

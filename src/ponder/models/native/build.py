@@ -77,7 +77,7 @@ def _load(rounded: bool) -> Kernels | str:
         library = ctypes.CDLL(str(path))
     except (Unavailable, OSError, subprocess.SubprocessError) as error:
         return str(error)
-    for name in ("panel", "lanes", "scratch_bytes"):
+    for name in ("panel", "lanes", "scratch_bytes", "attention_scratch"):
         getattr(library, name).restype = ctypes.c_int64
     return Kernels(library, rounded, library.panel(), library.lanes())
 

@@ -64,16 +64,6 @@ int64_t lanes(void) { return LANES; }
 
 enum { CHUNK = 5 * TILE }; /* rows that one task multiplies with a panel */
 
-/* out (rows, PANEL) = a (rows, K) times a packed panel, `steps` = K / PAIR. */
-static void panel_product(const elem *a, int64_t rows, int64_t stride, const elem *panel, int64_t steps, float *out,
-                          int64_t out_stride) {
-    while (rows > 0) {
-        int64_t tiles = (rows + TILE - 1) / TILE, now = (rows + tiles - 1) / tiles;
-        tile_product((int)now, a, stride, panel, steps, out, out_stride);
-        a += now * stride, out += now * out_stride, rows -= now;
-    }
-}
-
 /* out (rows, m->out) = a times weights + bias, added to what is there if `add`. */
 static void project(const Matrix *m, const elem *a, int64_t rows, float *out, int add) {
     int64_t panels = (m->out + PANEL - 1) / PANEL, chunks = (rows + CHUNK - 1) / CHUNK;
@@ -83,7 +73,7 @@ static void project(const Matrix *m, const elem *a, int64_t rows, float *out, in
         int64_t count = rows - row < CHUNK ? rows - row : CHUNK;
         int64_t real = m->out - column < PANEL ? m->out - column : PANEL;
         float part[CHUNK * PANEL];
-        panel_product(a + row * m->in, count, m->in, m->weights + column * m->in, m->in / PAIR, part, PANEL);
+        panel_product(a + row * m->in, count, m->in, m->weights + column * m->in, m->in / PAIR, part, PANEL, 0);
         for (int64_t i = 0; i < count; i++) {
             float *target = out + (row + i) * m->out + column;
             const float *source = part + i * PANEL;
@@ -101,7 +91,7 @@ static void project_gated(const Matrix *m, const elem *a, int64_t rows, elem *ou
         int64_t column = task / chunks, row = task % chunks * CHUNK;
         int64_t count = rows - row < CHUNK ? rows - row : CHUNK;
         float part[CHUNK * PANEL];
-        panel_product(a + row * m->in, count, m->in, m->weights + column * PANEL * m->in, m->in / PAIR, part, PANEL);
+        panel_product(a + row * m->in, count, m->in, m->weights + column * PANEL * m->in, m->in / PAIR, part, PANEL, 0);
         for (int64_t i = 0; i < count; i++) {
             vec gate = load(part + i * PANEL), up = load(part + i * PANEL + LANES);
             if (m->bias) {
@@ -150,13 +140,11 @@ static void append(elem *keys, elem *values, const float *key, const float *valu
     }
 }
 
-static int64_t padded(int64_t tokens) { return (tokens + PANEL - 1) / PANEL * PANEL; }
-
 /* Scores of `count` queries against packed keys from place `begin` (a multiple of PANEL) to `end`. */
 static void score(const elem *queries, int64_t count, const elem *keys, int64_t begin, int64_t end, int64_t dim,
                   float *scores, int64_t stride) {
     for (int64_t at = begin; at < end; at += PANEL)
-        panel_product(queries, count, dim, keys + at * dim, dim / PAIR, scores + at - begin, stride);
+        panel_product(queries, count, dim, keys + at * dim, dim / PAIR, scores + at - begin, stride, 0);
 }
 
 /* Scores (n,) become weights, summed to 1; places outside [begin, end) and [again, last) get 0. n % LANES == 0. */
@@ -182,7 +170,7 @@ static void weigh(const elem *weights, int64_t count, int64_t stride, const elem
     if (begin >= end) return;
     for (int64_t i = 0; i < dim; i += PANEL) {
         float part[QUERIES * PANEL];
-        panel_product(weights, count, stride, values + i * capacity + begin * PANEL, (end - begin) / PAIR, part, PANEL);
+        panel_product(weights, count, stride, values + i * capacity + begin * PANEL, (end - begin) / PAIR, part, PANEL, 0);
         for (int64_t q = 0; q < count; q++)
             for (int64_t j = 0; j < PANEL; j++) out[q * dim + i + j] += part[q * PANEL + j];
     }
@@ -245,8 +233,6 @@ static void attend(const Model *m, const Layer *layer, const Cohort *c, const Ca
 int64_t scratch_bytes(int64_t dim, int64_t places) {
     return QUERIES * (dim + places) * (int64_t)(sizeof(float) + sizeof(elem)) + 64;
 }
-
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* All groups of all cohorts; a group is cut where its queries would be more than QUERIES. */
 static void attend_all(const Model *m, int64_t layer, const Cohort *cohorts, int64_t count, const Space *space,

@@ -85,6 +85,12 @@ static inline vec load_elements(const elem *x) {
 static inline void store_elements(elem *x, vec v) {
     _mm256_storeu_si256((__m256i *)x, (__m256i)_mm512_cvtneps_pbh((__m512)v));
 }
+/* LANES numbers of two rows, in turn. */
+static inline void store_interleaved(elem *x, const elem *first, const elem *second) {
+    __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)first));
+    __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)second));
+    _mm512_storeu_si512(x, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+}
 static inline vec multiply_add(vec sum, const elem *one, const elem *many) {
     int32_t pair;
     memcpy(&pair, one, 4);
@@ -100,6 +106,10 @@ enum { PAIR = 1 };
 static inline elem element(float x) { return x; }
 static inline vec load_elements(const elem *x) { return load(x); }
 static inline void store_elements(elem *x, vec v) { store(x, v); }
+static inline void store_interleaved(elem *x, const elem *first, const elem *second) {
+    (void)second;
+    store(x, load(first));
+}
 static inline vec multiply_add(vec sum, const elem *one, const elem *many) { return sum + *one * load(many); }
 
 #endif
@@ -123,12 +133,16 @@ static inline vec turned_back(const elem *grad, const float *cos, const float *s
     return load_elements(grad + i) * load(cos + i) + load_elements(grad + other) * load(sin + other);
 }
 
-/* out (rows, PANEL) = a (rows, PAIR * steps) times a packed panel; `rows` is constant once this is inlined. */
+/* out (rows, PANEL), or what is added to it, = a (rows, PAIR * steps) times a packed panel; `rows` is constant once this
+   is inlined. */
 static inline __attribute__((always_inline)) void sums(const int rows, const elem *a, int64_t stride, const elem *panel,
-                                                       int64_t steps, float *out, int64_t out_stride) {
+                                                       int64_t steps, float *out, int64_t out_stride, int add) {
     vec low[TILE], high[TILE];
 #pragma GCC unroll 16
-    for (int i = 0; i < rows; i++) low[i] = high[i] = (vec){0};
+    for (int i = 0; i < rows; i++) {
+        low[i] = add ? load(out + i * out_stride) : (vec){0};
+        high[i] = add ? load(out + i * out_stride + LANES) : (vec){0};
+    }
     for (int64_t k = 0; k < steps; k++, a += PAIR, panel += PANEL * PAIR) {
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
@@ -145,14 +159,27 @@ static inline __attribute__((always_inline)) void sums(const int rows, const ele
 
 /* The same for any number of rows up to TILE. */
 static inline void tile_product(int rows, const elem *a, int64_t stride, const elem *panel, int64_t steps, float *out,
-                                int64_t out_stride) {
+                                int64_t out_stride, int add) {
     switch (rows) {
 #define CASE(n)                                                                                                        \
     case n:                                                                                                            \
-        sums(n <= TILE ? n : TILE, a, stride, panel, steps, out, out_stride);                                          \
+        sums(n <= TILE ? n : TILE, a, stride, panel, steps, out, out_stride, add);                                     \
         break;
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13)
         CASE(14)
 #undef CASE
     }
 }
+
+/* The same for any number of rows. */
+static inline void panel_product(const elem *a, int64_t rows, int64_t stride, const elem *panel, int64_t steps,
+                                 float *out, int64_t out_stride, int add) {
+    while (rows > 0) {
+        int64_t tiles = (rows + TILE - 1) / TILE, now = (rows + tiles - 1) / tiles;
+        tile_product((int)now, a, stride, panel, steps, out, out_stride, add);
+        a += now * stride, out += now * out_stride, rows -= now;
+    }
+}
+
+static inline int64_t padded(int64_t tokens) { return (tokens + PANEL - 1) / PANEL * PANEL; }
+static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
