@@ -41,7 +41,7 @@ _COMMON: dict[str, Any] = {
     "eos_token_id": None,
     "initializer_range": 0.3,
 }
-_WIDE = _COMMON | {"hidden_size": 128, "intermediate_size": 100, "initializer_range": 0.15}
+_WIDE = _COMMON | {"hidden_size": 128, "intermediate_size": 96, "initializer_range": 0.15}
 
 FAMILIES: dict[str, Any] = {
     "qwen2": Qwen2Config(**_COMMON),
@@ -51,7 +51,7 @@ FAMILIES: dict[str, Any] = {
     "mistral": MistralConfig(**_COMMON, sliding_window=WINDOW),
     "gemma2": Gemma2Config(**_COMMON, head_dim=16, sliding_window=WINDOW, attn_logit_softcapping=5.0),
     "smollm3": SmolLM3Config(**(_COMMON | {"num_hidden_layers": 4})),
-    # Heads as wide as the native kernels want them; an inner width that they have to fill up.
+    # Sizes as the native kernels want them.
     "wide_qwen2": Qwen2Config(**_WIDE),
     "wide_qwen3": Qwen3Config(**(_WIDE | {"num_attention_heads": 6}), head_dim=32, tie_word_embeddings=True),
     "wide_llama": LlamaConfig(**_WIDE, mlp_bias=True, attention_bias=True),

@@ -29,7 +29,7 @@ class Forward:
         self._model = model
         self._hidden = forward_of(model, rounded)
         low = rounded or model.dtype == torch.bfloat16
-        self._native = native_step(model, low and rounds("auto", model.device))
+        self._native = native_step(model, self._hidden, low and rounds("auto", model.device))
 
     @property
     def kernels(self) -> Kernels | None:

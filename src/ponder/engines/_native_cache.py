@@ -29,7 +29,7 @@ class NativeCache:
         """Make room for the prompts and the first block of suffixes."""
         _, heads, _, dim = keys.shape
         self._panel, self._pair = kernels.panel, kernels.pair
-        self.dtype = torch.bfloat16 if kernels.rounded else torch.float32
+        self.dtype = kernels.dtype
         places = prefix + -prefix % self._panel
         self.prefix_keys, self.prefix_values = self._room(groups, heads, places, dim)
         self.suffix_keys, self.suffix_values = self._room(rows, heads, BLOCK, dim)

@@ -16,6 +16,7 @@ from ponder.engines._native_cache import NativeCache
 from ponder.models.dense import Dense, DenseLayer, is_dense
 from ponder.models.native.build import Kernels, kernels
 from ponder.models.native.packing import alternated, packed
+from ponder.models.projection import Projection
 
 MOST_QUERIES = 32
 """Query heads of one key head that the kernel has room for."""
@@ -62,17 +63,23 @@ class _Space(ctypes.Structure):
     ]
 
 
-def native_step(model: PreTrainedModel, rounded: bool) -> NativeStep | None:
-    """The native step of a model, where the machine and the model's shape allow one."""
+def native_step(model: PreTrainedModel, prompts: Any, rounded: bool) -> NativeStep | None:
+    """The native step of a model, where the machine and the model's shape allow one.
+
+    Args:
+        model: With the weights that it has now.
+        prompts: What computes its prompts; a `Dense` of the right dtype shares its packed weights.
+        rounded: Matrix products in bfloat16.
+    """
     if model.device.type != "cpu" or not is_dense(model):
         return None
     found = kernels(rounded)
     if found is None:
         return None
-    dense = Dense(model, torch.bfloat16 if rounded else torch.float32)
+    dense = prompts if isinstance(prompts, Dense) and prompts.dtype == found.dtype else Dense(model, found.dtype)
     first = dense.layers[0]
-    width = int(model.config.hidden_size)
-    if width % found.panel or dense.head_dim % found.panel or first.query_heads // first.key_heads > MOST_QUERIES:
+    sizes = int(model.config.hidden_size), dense.head_dim, first.down.inputs
+    if any(size % found.panel for size in sizes) or first.query_heads // first.key_heads > MOST_QUERIES:
         return None
     return NativeStep(dense, found)
 
@@ -88,7 +95,7 @@ class NativeStep:
     def __init__(self, dense: Dense, kernels: Kernels) -> None:
         """Pack all weights."""
         self.kernels, self._dense = kernels, dense
-        self._dtype = torch.bfloat16 if kernels.rounded else torch.float32
+        self._dtype = kernels.dtype
         self._kept: list[Tensor] = []
         first = dense.layers[0]
         self._query_heads, self._key_heads = first.query_heads, first.key_heads
@@ -120,15 +127,11 @@ class NativeStep:
         return states.to(self._dense.core.embed_tokens.weight.dtype)
 
     def _layer(self, layer: DenseLayer) -> _Layer:
-        lanes = self.kernels.lanes
         return _Layer(
-            self._matrix(layer.qkv, layer.qkv_bias),
-            self._matrix(layer.output, layer.output_bias),
-            self._matrix(
-                alternated(*layer.gate_up.chunk(2), lanes),
-                None if layer.gate_up_bias is None else alternated(*layer.gate_up_bias.chunk(2), lanes),
-            ),
-            self._matrix(torch.nn.functional.pad(layer.down, (0, -layer.down.shape[1] % lanes)), layer.down_bias),
+            self._matrix(layer.qkv),
+            self._matrix(layer.output),
+            self._gate_up(layer.gate_up),
+            self._matrix(layer.down),
             self._float(layer.entry_norm),
             self._float(layer.middle_norm),
             None if layer.head_norm is None else self._float(layer.head_norm),
@@ -136,10 +139,18 @@ class NativeStep:
             layer.scaling,
         )
 
-    def _matrix(self, weights: Tensor, bias: Tensor | None) -> _Matrix:
-        outputs, inputs = weights.shape
-        mine = packed(weights.detach().to(self._dtype), self.kernels.panel, self.kernels.pair)
-        return _Matrix(self._keep(mine), None if bias is None else self._float(bias), inputs, outputs)
+    def _matrix(self, projection: Projection) -> _Matrix:
+        panels = projection.panels(self.kernels)
+        bias = None if panels.bias is None else self._keep(panels.bias)
+        return _Matrix(self._keep(panels.forward), bias, panels.inputs, panels.outputs)
+
+    def _gate_up(self, projection: Projection) -> _Matrix:
+        """Gates and ups in turn, so that one panel has both."""
+        lanes = self.kernels.lanes
+        weights = alternated(*(part.detach().to(self._dtype) for part in projection.weights), lanes)
+        mine = self._keep(packed(weights, self.kernels.panel, self.kernels.pair))
+        bias = self._float(alternated(*projection.biases, lanes)) if projection.biases else None
+        return _Matrix(mine, bias, projection.inputs, len(weights))
 
     def _float(self, tensor: Tensor) -> int:
         return self._keep(tensor.detach().float().contiguous())

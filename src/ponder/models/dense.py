@@ -27,6 +27,7 @@ from transformers import (
 from ponder.models.attention import Layout
 from ponder.models.native.operations import native_operations
 from ponder.models.operations import Operations, TorchOperations
+from ponder.models.projection import Projection
 
 FAMILIES = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
 PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
@@ -61,26 +62,22 @@ def _hooked(module: nn.Module) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DenseLayer:
-    """One layer's weights, matrices in the dtype of the products; query, key and value projections joined."""
+    """One layer's weights and what it does with them."""
 
     place: int
     entry_norm: Tensor
-    qkv: Tensor
-    qkv_bias: Tensor | None
+    qkv: Projection
     head_norm: Tensor | None
     """(query + key heads, head_dim) of models that normalise heads."""
     query_heads: int
     key_heads: int
     scaling: float
     window: int | None
-    output: Tensor
-    output_bias: Tensor | None
+    output: Projection
     middle_norm: Tensor
-    gate_up: Tensor
-    """(2 inner, width), gates in front."""
-    gate_up_bias: Tensor | None
-    down: Tensor
-    down_bias: Tensor | None
+    gate_up: Projection
+    """Gates in front."""
+    down: Projection
     eps: float
 
 
@@ -93,7 +90,7 @@ class Dense:
     """
 
     def __init__(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> None:
-        """Join and convert the matrices of every layer."""
+        """Collect the weights of every layer."""
         self.core: Any = model.model
         self.dtype = dtype or model.dtype
         self.head_dim = int(self.core.layers[0].self_attn.head_dim)
@@ -108,8 +105,7 @@ class Dense:
         return DenseLayer(
             place=place,
             entry_norm=layer.input_layernorm.weight,
-            qkv=self._weights(*parts),
-            qkv_bias=self._biases(*parts),
+            qkv=Projection(parts, self.dtype),
             head_norm=None
             if norms[0] is None or norms[1] is None
             else torch.cat([norms[0].weight.expand(queries, -1), norms[1].weight.expand(keys, -1)]),
@@ -117,23 +113,12 @@ class Dense:
             key_heads=keys,
             scaling=attention.scaling,
             window=getattr(attention, "sliding_window", everywhere),
-            output=self._weights(attention.o_proj),
-            output_bias=self._biases(attention.o_proj),
+            output=Projection([attention.o_proj], self.dtype),
             middle_norm=layer.post_attention_layernorm.weight,
-            gate_up=self._weights(mlp.gate_proj, mlp.up_proj),
-            gate_up_bias=self._biases(mlp.gate_proj, mlp.up_proj),
-            down=self._weights(mlp.down_proj),
-            down_bias=self._biases(mlp.down_proj),
+            gate_up=Projection([mlp.gate_proj, mlp.up_proj], self.dtype),
+            down=Projection([mlp.down_proj], self.dtype),
             eps=layer.input_layernorm.variance_epsilon,
         )
-
-    def _weights(self, *projections: nn.Linear) -> Tensor:
-        """Of some projections of the same input, one under the other."""
-        return _joined([projection.weight for projection in projections]).to(self.dtype)
-
-    def _biases(self, *projections: nn.Linear) -> Tensor | None:
-        biases = [projection.bias for projection in projections if projection.bias is not None]
-        return _joined(biases).to(self.dtype) if biases else None
 
     def __call__(self, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
         """Hidden states (T, width) of tokens (T,) at positions (T,)."""
@@ -144,14 +129,14 @@ class Dense:
             states, entry = between.norm(states, change, layer.entry_norm, layer.eps, self.dtype)
             change = self._attention(layer, entry, angles, layout, between)
             states, entry = between.norm(states, change, layer.middle_norm, layer.eps, self.dtype)
-            inner = between.gated(F.linear(entry, layer.gate_up, layer.gate_up_bias))
-            change = F.linear(inner, layer.down, layer.down_bias)
+            inner = between.gated(between.linear(entry, layer.gate_up))
+            change = between.linear(inner, layer.down)
         norm = self.core.norm
         return TorchOperations().norm(states, change, norm.weight, norm.variance_epsilon, dtype)[1]
 
     def _operations(self, states: Tensor) -> Operations:
         """The native operations where this machine has them for these shapes, else torch's."""
-        widths = states.shape[1], self.layers[0].down.shape[1]
+        widths = states.shape[1], self.layers[0].down.inputs
         return native_operations(states, self.dtype, widths, self.head_dim) or TorchOperations()
 
     def embedded(self, tokens: Tensor) -> Tensor:
@@ -172,14 +157,10 @@ class Dense:
         layout: Layout,
         between: Operations,
     ) -> Tensor:
-        joined = F.linear(entry, layer.qkv, layer.qkv_bias).unflatten(-1, (-1, self.head_dim))
+        joined = between.linear(entry, layer.qkv).unflatten(-1, (-1, self.head_dim))
         parts = between.heads(joined, layer.head_norm, angles, layer.query_heads, layer.key_heads, layer.eps)
         query, key, value = (part.transpose(0, 1)[None] for part in parts)
         output = layout.attend(
             layer.place, query, key, value, scaling=layer.scaling, sliding_window=layer.window, softcap=None
         )
-        return F.linear(output.flatten(2)[0], layer.output, layer.output_bias)
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return between.linear(output.flatten(2)[0], layer.output)

@@ -1,6 +1,6 @@
-"""What stands between the matrix products of a Llama-shaped layer, by torch: the reference of the native kernels.
+"""What a Llama-shaped layer does beside attention, by torch: the reference of the native kernels.
 
-Everything is computed in float32 and converted at its ends.
+Between products everything is computed in float32 and converted at its ends.
 """
 
 from __future__ import annotations
@@ -11,9 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ponder.models.projection import Projection
+
 
 class Operations(Protocol):
-    """The three operations between a layer's products."""
+    """A layer's products, and the three operations between them."""
+
+    def linear(self, rows: Tensor, projection: Projection) -> Tensor:
+        """Rows (T, in) to (T, out)."""
+        ...
 
     def norm(
         self, states: Tensor, change: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype
@@ -49,6 +55,10 @@ class Operations(Protocol):
 
 class TorchOperations:
     """`Operations` on any device and in any dtype."""
+
+    def linear(self, rows: Tensor, projection: Projection) -> Tensor:
+        """See `Operations.linear`."""
+        return F.linear(rows, projection.weight, projection.bias)
 
     def norm(
         self, states: Tensor, change: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype

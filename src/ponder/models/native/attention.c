@@ -33,29 +33,6 @@ static void *take(char **room, int64_t bytes) {
     return mine;
 }
 
-/* Packing */
-
-/* rows (count, dim) to panels over rows, with room for `places` rows; the unused ones are zero. */
-static void pack_rows(const elem *rows, int64_t stride, int64_t count, int64_t places, int64_t dim, elem *out) {
-    for (int64_t t = 0; t < places; t++) {
-        elem *place = out + t / PANEL * PANEL * dim + t % PANEL * PAIR;
-        for (int64_t i = 0; i < dim; i += PAIR, place += PANEL * PAIR)
-            if (t < count) memcpy(place, rows + t * stride + i, sizeof(elem) * PAIR);
-            else memset(place, 0, sizeof(elem) * PAIR);
-    }
-}
-
-/* rows (count, dim) to panels over dim, with room for `places` rows; the unused ones are zero. */
-static void pack_columns(const elem *rows, int64_t stride, int64_t count, int64_t places, int64_t dim, elem *out) {
-    static const elem nothing[LANES];
-    for (int64_t i = 0; i < dim; i += LANES)
-        for (int64_t t = 0; t < places; t += PAIR) {
-            const elem *first = t < count ? rows + t * stride + i : nothing;
-            const elem *second = t + 1 < count ? rows + (t + 1) * stride + i : nothing;
-            store_interleaved(out + i / PANEL * PANEL * places + t * PANEL + i % PANEL * PAIR, first, second);
-        }
-}
-
 /* Rows of one head, what is shared first, one after the other. */
 static void collect(const elem *all, int64_t stride, const Sequence *s, int64_t dim, elem *out) {
     for (int64_t t = 0; t < s->shared; t++, out += dim)
@@ -103,7 +80,7 @@ static void forward(const Attention *a, Sequence s, int64_t head, elem *out, flo
     collect(a->key + head * dim, a->key_heads * dim, &s, dim, rows);
     pack_rows(rows, dim, n, places, dim, keys);
     collect(a->value + head * dim, a->key_heads * dim, &s, dim, rows);
-    pack_columns(rows, dim, n, places, dim, values);
+    pack_columns(rows, dim, n, places, places, dim, values);
     for (int64_t begin = 0; begin < s.length; begin += BLOCK) {
         int64_t count = smaller(BLOCK, s.length - begin), seen = padded(s.shared + begin + count);
         int64_t from = first_seen(a, s.shared + begin) / PANEL * PANEL, width = seen - from;
@@ -173,7 +150,7 @@ static void backward(const Attention *a, const Gradients *g, Sequence s, int64_t
     int64_t dim = a->dim, share = a->query_heads / a->key_heads, stride = a->query_heads * dim;
     int64_t n = s.shared + s.length, places = padded(n);
     elem *keys = take(&room, places * dim * sizeof(elem)), *values = take(&room, places * dim * sizeof(elem));
-    elem *turned = take(&room, places * dim * sizeof(elem)); /* keys (dim, places) */
+    elem *key_columns = take(&room, places * dim * sizeof(elem));
     elem *query_rows = take(&room, BLOCK * dim * sizeof(elem)), *grad_rows = take(&room, BLOCK * dim * sizeof(elem));
     elem *query_columns = take(&room, BLOCK * dim * sizeof(elem));
     elem *grad_columns = take(&room, BLOCK * dim * sizeof(elem));
@@ -183,8 +160,7 @@ static void backward(const Attention *a, const Gradients *g, Sequence s, int64_t
     float *down = take(&room, dim * BLOCK * sizeof(float));
     collect(a->key + head * dim, a->key_heads * dim, &s, dim, keys);
     collect(a->value + head * dim, a->key_heads * dim, &s, dim, values);
-    for (int64_t i = 0; i < dim; i++)
-        for (int64_t t = 0; t < places; t++) turned[i * places + t] = t < n ? keys[t * dim + i] : 0;
+    pack_columns(keys, dim, n, places, places, dim, key_columns);
     for (int64_t begin = 0; begin < s.length; begin += BLOCK) {
         int64_t count = smaller(BLOCK, s.length - begin), place = s.shared + begin;
         int64_t from = first_seen(a, place) / PANEL * PANEL, to = place + count, seen = to - from;
@@ -201,8 +177,8 @@ static void backward(const Attention *a, const Gradients *g, Sequence s, int64_t
             }
             pack_rows(query, stride, count, BLOCK, dim, query_rows);
             pack_rows(grad, stride, count, BLOCK, dim, grad_rows);
-            pack_columns(query, stride, count, BLOCK, dim, query_columns);
-            pack_columns(grad, stride, count, BLOCK, dim, grad_columns);
+            pack_columns(query, stride, count, BLOCK, BLOCK, dim, query_columns);
+            pack_columns(grad, stride, count, BLOCK, BLOCK, dim, grad_columns);
             for (int64_t p = 0; p < BLOCK; p += PANEL) {
                 panel_product(keys + from * dim, seen, dim, query_rows + p * dim, dim / PAIR, scores + p, BLOCK, 0);
                 panel_product(values + from * dim, seen, dim, grad_rows + p * dim, dim / PAIR, pulls + p, BLOCK, 0);
@@ -215,9 +191,11 @@ static void backward(const Attention *a, const Gradients *g, Sequence s, int64_t
                               dim, 1);
             }
             int64_t whole = padded(seen);
-            pack_columns(slopes, BLOCK, seen, whole, BLOCK, slope_panels);
+            pack_columns(slopes, BLOCK, seen, whole, whole, BLOCK, slope_panels);
             for (int64_t p = 0; p < BLOCK; p += PANEL)
-                panel_product(turned + from, dim, places, slope_panels + p * whole, whole / PAIR, down + p, BLOCK, 0);
+                for (int64_t i = 0; i < dim; i += PANEL)
+                    turned_product(key_columns + i * places + from * PANEL, slope_panels + p * whole, whole / PAIR,
+                                   down + i * BLOCK + p, BLOCK, 0);
             for (int64_t q = 0; q < count; q++)
                 for (int64_t i = 0; i < dim; i++)
                     g->query[(first + q * a->query_heads) * dim + i] = element(down[i * BLOCK + q]);

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import torch
 from platformdirs import user_cache_path
 
 SWITCH = "PONDER_NATIVE"
@@ -40,6 +41,11 @@ class Kernels:
     """Rows of a panel of a packed matrix."""
     lanes: int
     """Numbers of a vector register."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of elements."""
+        return torch.bfloat16 if self.rounded else torch.float32
 
     @property
     def pair(self) -> int:

@@ -7,13 +7,7 @@
    A "packed" matrix (N, K) lies as panels of PANEL rows: [N / PANEL][K / PAIR][PANEL][PAIR]. Weights are packed over
    their outputs, keys over their tokens, values over their dimensions, so that one small product serves them all. */
 
-#include "vectors.h"
-
-typedef struct { /* packed weights (out, in) */
-    const elem *weights;
-    const float *bias; /* (out,) or NULL */
-    int64_t in, out;
-} Matrix;
+#include "products.h"
 
 typedef struct {
     Matrix qkv, output, gate_up, down; /* gate and up alternate, LANES rows each */
@@ -57,38 +51,14 @@ typedef struct { /* what a step writes */
     int64_t scratch_bytes;
 } Space;
 
-int64_t panel(void) { return PANEL; }
-int64_t lanes(void) { return LANES; }
-
 /* Products */
-
-enum { CHUNK = 5 * TILE }; /* rows that one task multiplies with a panel */
-
-/* out (rows, m->out) = a times weights + bias, added to what is there if `add`. */
-static void project(const Matrix *m, const elem *a, int64_t rows, float *out, int add) {
-    int64_t panels = (m->out + PANEL - 1) / PANEL, chunks = (rows + CHUNK - 1) / CHUNK;
-#pragma omp for schedule(dynamic, 1)
-    for (int64_t task = 0; task < panels * chunks; task++) {
-        int64_t column = task / chunks * PANEL, row = task % chunks * CHUNK;
-        int64_t count = rows - row < CHUNK ? rows - row : CHUNK;
-        int64_t real = m->out - column < PANEL ? m->out - column : PANEL;
-        float part[CHUNK * PANEL];
-        panel_product(a + row * m->in, count, m->in, m->weights + column * m->in, m->in / PAIR, part, PANEL, 0);
-        for (int64_t i = 0; i < count; i++) {
-            float *target = out + (row + i) * m->out + column;
-            const float *source = part + i * PANEL;
-            for (int64_t j = 0; j < real; j++)
-                target[j] = source[j] + (m->bias ? m->bias[column + j] : 0) + (add ? target[j] : 0);
-        }
-    }
-}
 
 /* out (rows, inner) = silu(gate) * up. */
 static void project_gated(const Matrix *m, const elem *a, int64_t rows, elem *out) {
     int64_t panels = m->out / PANEL, chunks = (rows + CHUNK - 1) / CHUNK, inner = m->out / 2;
 #pragma omp for schedule(dynamic, 1)
     for (int64_t task = 0; task < panels * chunks; task++) {
-        int64_t column = task / chunks, row = task % chunks * CHUNK;
+        int64_t column = task % panels, row = task / panels * CHUNK;
         int64_t count = rows - row < CHUNK ? rows - row : CHUNK;
         float part[CHUNK * PANEL];
         panel_product(a + row * m->in, count, m->in, m->weights + column * PANEL * m->in, m->in / PAIR, part, PANEL, 0);
@@ -258,12 +228,12 @@ void step(const Model *m, const Cohort *cohorts, int64_t count, int64_t rows, co
         for (int64_t i = 0; i < m->layers; i++) {
             const Layer *layer = m->each + i;
             norm_rows(space->states, layer->entry_norm, rows, m->width, m->eps, space->entry);
-            project(&layer->qkv, space->entry, rows, space->heads, 0);
+            project(&layer->qkv, space->entry, rows, space->heads, NULL, 0);
             attend_all(m, i, cohorts, count, space, scratch);
-            project(&layer->output, space->attended, rows, space->states, 1);
+            project(&layer->output, space->attended, rows, space->states, NULL, 1);
             norm_rows(space->states, layer->middle_norm, rows, m->width, m->eps, space->entry);
             project_gated(&layer->gate_up, space->entry, rows, space->inner);
-            project(&layer->down, space->inner, rows, space->states, 1);
+            project(&layer->down, space->inner, rows, space->states, NULL, 1);
         }
 #pragma omp for schedule(static)
         for (int64_t row = 0; row < rows; row++) {

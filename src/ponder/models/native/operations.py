@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ponder.models.native.build import Kernels, kernels
 from ponder.models.native.calling import call
+from ponder.models.native.linear import linear
+from ponder.models.projection import Projection
 
 
 def native_operations(states: Tensor, dtype: torch.dtype, widths: tuple[int, ...], head_dim: int) -> Native | None:
@@ -18,13 +20,13 @@ def native_operations(states: Tensor, dtype: torch.dtype, widths: tuple[int, ...
     Args:
         states: Whose device counts.
         dtype: Of the products.
-        widths: Of everything that is read in whole vectors.
+        widths: Of everything that is read in whole panels.
         head_dim: Whose halves are read in whole vectors.
     """
     if states.device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
         return None
     found = kernels(dtype == torch.bfloat16)
-    if found is None or head_dim % (2 * found.lanes) or any(width % found.lanes for width in widths):
+    if found is None or head_dim % (2 * found.lanes) or any(width % found.panel for width in widths):
         return None
     return Native(found)
 
@@ -34,6 +36,10 @@ class Native:
     """`ponder.models.operations.Operations`; states between layers are float32, products as the kernels'."""
 
     kernels: Kernels
+
+    def linear(self, rows: Tensor, projection: Projection) -> Tensor:
+        """See `Operations.linear`."""
+        return linear(projection.panels(self.kernels), rows, self.kernels.dtype)
 
     def norm(
         self, states: Tensor, change: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype

@@ -8,9 +8,9 @@
 
 #ifdef _OPENMP
 #include <omp.h>
-static int thread_number(void) { return omp_get_thread_num(); }
+static inline int thread_number(void) { return omp_get_thread_num(); }
 #else
-static int thread_number(void) { return 0; }
+static inline int thread_number(void) { return 0; }
 #endif
 
 #if defined(__AVX512F__)
@@ -22,6 +22,9 @@ enum { LANES = 4, TILE = 12 };
 #endif
 
 enum { PANEL = 2 * LANES, QUERIES = 32 /* of one attention task */ };
+
+static inline int64_t padded(int64_t tokens) { return (tokens + PANEL - 1) / PANEL * PANEL; }
+static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int32_t ivec __attribute__((vector_size(LANES * 4)));
@@ -135,7 +138,7 @@ static inline vec turned_back(const elem *grad, const float *cos, const float *s
 
 /* out (rows, PANEL), or what is added to it, = a (rows, PAIR * steps) times a packed panel; `rows` is constant once this
    is inlined. */
-static inline __attribute__((always_inline)) void sums(const int rows, const elem *a, int64_t stride, const elem *panel,
+static inline __attribute__((always_inline)) void sums(const int rows, const elem *a, int64_t stride, int64_t next, const elem *panel,
                                                        int64_t steps, float *out, int64_t out_stride, int add) {
     vec low[TILE], high[TILE];
 #pragma GCC unroll 16
@@ -143,7 +146,7 @@ static inline __attribute__((always_inline)) void sums(const int rows, const ele
         low[i] = add ? load(out + i * out_stride) : (vec){0};
         high[i] = add ? load(out + i * out_stride + LANES) : (vec){0};
     }
-    for (int64_t k = 0; k < steps; k++, a += PAIR, panel += PANEL * PAIR) {
+    for (int64_t k = 0; k < steps; k++, a += next, panel += PANEL * PAIR) {
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
             low[i] = multiply_add(low[i], a + i * stride, panel);
@@ -158,12 +161,12 @@ static inline __attribute__((always_inline)) void sums(const int rows, const ele
 }
 
 /* The same for any number of rows up to TILE. */
-static inline void tile_product(int rows, const elem *a, int64_t stride, const elem *panel, int64_t steps, float *out,
+static inline void tile_product(int rows, const elem *a, int64_t stride, int64_t next, const elem *panel, int64_t steps, float *out,
                                 int64_t out_stride, int add) {
     switch (rows) {
 #define CASE(n)                                                                                                        \
     case n:                                                                                                            \
-        sums(n <= TILE ? n : TILE, a, stride, panel, steps, out, out_stride, add);                                     \
+        sums(n <= TILE ? n : TILE, a, stride, next, panel, steps, out, out_stride, add);                                     \
         break;
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13)
         CASE(14)
@@ -171,15 +174,45 @@ static inline void tile_product(int rows, const elem *a, int64_t stride, const e
     }
 }
 
-/* The same for any number of rows. */
-static inline void panel_product(const elem *a, int64_t rows, int64_t stride, const elem *panel, int64_t steps,
-                                 float *out, int64_t out_stride, int add) {
+/* The same for any number of rows; the next PAIR of a row stands `next` behind. */
+static inline void strided_product(const elem *a, int64_t rows, int64_t stride, int64_t next, const elem *panel,
+                                   int64_t steps, float *out, int64_t out_stride, int add) {
     while (rows > 0) {
         int64_t tiles = (rows + TILE - 1) / TILE, now = (rows + tiles - 1) / tiles;
-        tile_product((int)now, a, stride, panel, steps, out, out_stride, add);
+        tile_product((int)now, a, stride, next, panel, steps, out, out_stride, add);
         a += now * stride, out += now * out_stride, rows -= now;
     }
 }
 
-static inline int64_t padded(int64_t tokens) { return (tokens + PANEL - 1) / PANEL * PANEL; }
-static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline void panel_product(const elem *a, int64_t rows, int64_t stride, const elem *panel, int64_t steps,
+                                 float *out, int64_t out_stride, int add) {
+    strided_product(a, rows, stride, PAIR, panel, steps, out, out_stride, add);
+}
+
+/* Rows of a product are columns that were packed themselves: PANEL of them, `steps` = tokens / PAIR. */
+static inline void turned_product(const elem *columns, const elem *panel, int64_t steps, float *out, int64_t out_stride,
+                                  int add) {
+    strided_product(columns, PANEL, PAIR, PANEL * PAIR, panel, steps, out, out_stride, add);
+}
+
+/* rows (count, dim) to panels over rows, with room for `places` rows; the unused ones are zero. */
+static inline void pack_rows(const elem *rows, int64_t stride, int64_t count, int64_t places, int64_t dim, elem *out) {
+    for (int64_t t = 0; t < places; t++) {
+        elem *place = out + t / PANEL * PANEL * dim + t % PANEL * PAIR;
+        for (int64_t i = 0; i < dim; i += PAIR, place += PANEL * PAIR)
+            if (t < count) memcpy(place, rows + t * stride + i, sizeof(elem) * PAIR);
+            else memset(place, 0, sizeof(elem) * PAIR);
+    }
+}
+
+/* rows (count, dim) to panels over dim: `places` of the `all` rows that they have room for, unused ones zero. */
+static inline void pack_columns(const elem *rows, int64_t stride, int64_t count, int64_t places, int64_t all,
+                                int64_t dim, elem *out) {
+    static const elem nothing[LANES];
+    for (int64_t i = 0; i < dim; i += LANES)
+        for (int64_t t = 0; t < places; t += PAIR) {
+            const elem *first = t < count ? rows + t * stride + i : nothing;
+            const elem *second = t + 1 < count ? rows + (t + 1) * stride + i : nothing;
+            store_interleaved(out + i / PANEL * PANEL * all + t * PANEL + i % PANEL * PAIR, first, second);
+        }
+}
