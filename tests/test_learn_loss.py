@@ -18,7 +18,8 @@ from _learn import (
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import Example, Surrogate
 from ponder.learn import loss
-from ponder.learn.loss import MAX_LOG_RATIO, TokenLogprobs, k3_divergence
+from ponder.learn.loss import MAX_LOG_RATIO, k3_divergence
+from ponder.models.scoring import TokenLogprobs
 
 UNCLIPPED = Surrogate(clip_low=1.0, clip_high=1e9)
 

@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engine_models import need_kernels
 from ponder.models.native import build
+from ponder.models.native.linear import Panels, linear
 from ponder.models.native.operations import Native, native_operations
+from ponder.models.native.scoring import NativeScorer
 from ponder.models.operations import Operations, TorchOperations
 from ponder.models.packed import PackedLayout
+from ponder.models.scoring import TokenLogprobs
 
 TOKENS, WIDTH, INNER, DIM = 37, 96, 80, 64
 SHAPES: list[tuple[list[int], list[Sequence[int]]]] = [
@@ -136,3 +140,38 @@ def test_shapes_that_do_not_fill_vectors_go_through_torch() -> None:
     assert native_operations(states, torch.float32, (4 * lanes + 1,), 2 * lanes) is None
     assert native_operations(states, torch.float32, (4 * lanes,), lanes) is None
     assert native_operations(states, torch.float16, (4 * lanes,), 2 * lanes) is None
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_scores(dtype: torch.dtype, temperature: float) -> None:
+    kernels = need_kernels(dtype == torch.bfloat16)
+    hidden, weight = random(TOKENS, WIDTH), random(192, WIDTH, seed=1)
+    targets = torch.arange(TOKENS) * 5
+    found = []
+    for native in (True, False):
+        leaf, head = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
+        head.grad = torch.ones_like(head)  # what earlier micro-batches left
+        scores = leaf.to(dtype).float() @ head.to(dtype).float().T
+        if native:
+            scorer = NativeScorer(head, kernels)
+            assert (scorer.logits(leaf.detach()) - scores).abs().max() < 1e-4
+            logprob, entropy = scorer.logprobs(leaf, targets, temperature)
+        else:
+            logprob, entropy = TokenLogprobs.apply(scores / temperature, targets)
+        (logprob * random(TOKENS, seed=2)).sum().backward()
+        found.append([logprob, entropy, leaf.grad, head.grad])
+    assert_near(list(zip(*found, strict=True)), tolerance(dtype))
+
+
+def test_linear(dtype: torch.dtype) -> None:
+    kernels = need_kernels(dtype == torch.bfloat16)
+    inputs = [random(TOKENS, WIDTH, dtype=dtype)]
+    inputs += [random(size, WIDTH, seed=size) for size in (64, 32)] + [random(size, seed=size) for size in (64, 32)]
+
+    def run(native: bool, leaves: list[Tensor]) -> Sequence[Tensor]:
+        rows, first, second, *biases = leaves
+        if native:
+            return [linear(Panels(kernels, [first, second], biases), rows, dtype)]
+        return [F.linear(rows.float(), torch.cat((first, second)).to(dtype).float(), torch.cat(biases)).to(dtype)]
+
+    assert_near(both(run, True, False, inputs), tolerance(dtype))

@@ -11,9 +11,10 @@ from transformers import PreTrainedModel
 from ponder.engines._cohort import Cohort
 from ponder.engines._layouts import DecodeLayout, PrefillLayout
 from ponder.engines._native_step import native_step
-from ponder.models.head import forward_of, logits
+from ponder.models.head import forward_of
 from ponder.models.native.build import Kernels
 from ponder.models.precision import rounds
+from ponder.models.scoring import scorer_of
 
 
 class Forward:
@@ -27,7 +28,7 @@ class Forward:
     def __init__(self, model: PreTrainedModel, rounded: bool) -> None:
         """Read the weights."""
         self._model = model
-        self._hidden = forward_of(model, rounded)
+        self._hidden, self._scorer = forward_of(model, rounded), scorer_of(model, rounded)
         low = rounded or model.dtype == torch.bfloat16
         self._native = native_step(model, self._hidden, low and rounds("auto", model.device))
 
@@ -50,11 +51,11 @@ class Forward:
         ids = torch.tensor([token for prompt in prompts for token in prompt], device=device)
         positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
         ends = torch.tensor(lengths, device=device).cumsum(0) - 1
-        return logits(self._model, self._hidden(ids, positions, layout)[ends])
+        return self._scorer.logits(self._hidden(ids, positions, layout)[ends])
 
     def step(self, cohorts: Sequence[Cohort]) -> Tensor:
         """Logits (rows, V), float32, behind the newest tokens of all rows, cohort after cohort."""
         ids, positions = (torch.cat(parts) for parts in zip(*(cohort.inputs for cohort in cohorts), strict=True))
         if self._native is not None:
-            return logits(self._model, self._native(ids, positions, cohorts))
-        return logits(self._model, self._hidden(ids, positions, DecodeLayout(cohorts)))
+            return self._scorer.logits(self._native(ids, positions, cohorts))
+        return self._scorer.logits(self._hidden(ids, positions, DecodeLayout(cohorts)))

@@ -23,8 +23,9 @@ from ponder.engines._decode import Decoder, Ending, Limits
 from ponder.engines._drawing import sequence_key
 from ponder.engines._stops import Texts
 from ponder.engines._support import Shape, cache_dtype, shape_of
-from ponder.models.head import check_head, hidden_states, logits
+from ponder.models.head import check_head, hidden_states
 from ponder.models.packed import PackedLayout
+from ponder.models.scoring import scorer_of
 
 MAX_BATCH = 512
 WATCH_EVERY = 16
@@ -195,8 +196,9 @@ class LocalReference:
         positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
         hidden = hidden_states(self._model, ids, positions, PackedLayout(lengths, device))
         following = ids.roll(-1)
+        scorer = scorer_of(self._model, rounded=False)
         rows = [
-            logits(self._model, part).log_softmax(-1).gather(-1, after[:, None])[:, 0]
+            scorer.logits(part).log_softmax(-1).gather(-1, after[:, None])[:, 0]
             for part, after in zip(hidden.split(LOGIT_ROWS), following.split(LOGIT_ROWS), strict=True)
         ]
         return [values.numpy() for values in torch.cat(rows).cpu().split(lengths)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,8 @@ from transformers import PreTrainedModel
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import Metrics, Surrogate
 from ponder.learn.batch import Denominators, MicroBatch
-from ponder.models.head import forward_of, logits
+from ponder.models.head import forward_of
+from ponder.models.scoring import scorer_of
 
 CHUNK_ENTRIES = 1 << 21
 """Logits held at a time (targets x vocabulary), but never fewer than `MIN_CHUNK` targets."""
@@ -36,7 +36,7 @@ class LossSettings:
     temperature: float
     """Divides the trainer's logits, as it divided the sampler's."""
     autocast: bool = False
-    """Matrix products of the layers in bfloat16."""
+    """Matrix products in bfloat16."""
 
 
 @dataclass(slots=True)
@@ -89,44 +89,18 @@ def backward(model: PreTrainedModel, batch: MicroBatch, settings: LossSettings, 
         totals: Receives the sums that metrics are made from.
     """
     hidden = forward_of(model, settings.autocast)(batch.tokens, batch.positions, batch.layout)
+    scorer = scorer_of(model, settings.autocast)
     rows, grad = hidden.detach(), torch.zeros_like(hidden)
     chunk = max(MIN_CHUNK, CHUNK_ENTRIES // model.config.get_text_config().vocab_size)
     for start in range(0, len(batch.source), chunk):
         part = slice(start, start + chunk)
         leaf = rows[batch.source[part]].requires_grad_()
-        scores = logits(model, leaf)
-        if settings.temperature != 1.0:
-            scores = scores / settings.temperature
-        logprob, entropy = TokenLogprobs.apply(scores, batch.target[part])  # type: ignore[misc]
+        logprob, entropy = scorer.logprobs(leaf, batch.target[part], settings.temperature)
         totals.add(entropy=entropy.sum(), targets=torch.tensor(float(len(entropy))))
         _loss(logprob, batch, part, settings, totals).backward()
         assert leaf.grad is not None
         grad.index_add_(0, batch.source[part], leaf.grad.to(grad.dtype))
     hidden.backward(grad)
-
-
-class TokenLogprobs(torch.autograd.Function):
-    """Log-probability of each target and entropy of each row, with the softmax kept once for both.
-
-    The entropy (nats) is a metric and carries no gradient.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """(N, V) logits and (N,) ids to (N,) and (N,)."""
-        everywhere = scores.log_softmax(-1)
-        probability = everywhere.exp()
-        entropy = -torch.linalg.vecdot(probability, everywhere)
-        ctx.save_for_backward(probability, target)
-        ctx.mark_non_differentiable(entropy)
-        return everywhere.gather(1, target[:, None])[:, 0], entropy
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        """The gradient of log p(target) with respect to the scores is onehot(target) - p."""
-        probability, target = ctx.saved_tensors
-        result = probability * -grad[:, None]
-        return result.scatter_add_(1, target[:, None], grad[:, None]), None
 
 
 def _loss(logprob: Tensor, batch: MicroBatch, part: slice, settings: LossSettings, totals: Totals) -> Tensor:

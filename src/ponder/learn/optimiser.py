@@ -37,7 +37,7 @@ class Optimisation(Record):
     micro_batch_tokens: int = Field(default=4096, ge=1)
     """Packed tokens per forward pass; changes memory and speed, never the gradient."""
     autocast: bool | Literal["auto"] = False
-    """Matrix products of the layers in bfloat16, weights and logits in float32; a policy then also samples in
+    """Matrix products in bfloat16, weights, sums and logits in float32; a policy then also samples in
     bfloat16. `auto` does so where the processor has instructions for it: there it is about twice as fast."""
 
     def lr_share(self, step: int, total_steps: int) -> float:
