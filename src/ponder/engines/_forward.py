@@ -51,7 +51,7 @@ class Forward:
         ids = torch.tensor([token for prompt in prompts for token in prompt], device=device)
         positions = torch.cat([torch.arange(length) for length in lengths]).to(device)
         ends = torch.tensor(lengths, device=device).cumsum(0) - 1
-        return self._scorer.logits(self._hidden(ids, positions, layout)[ends])
+        return self._scorer.logits(self._hidden(ids, positions, layout, ends))
 
     def step(self, cohorts: Sequence[Cohort]) -> Tensor:
         """Logits (rows, V), float32, behind the newest tokens of all rows, cohort after cohort."""

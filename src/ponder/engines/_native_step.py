@@ -147,9 +147,11 @@ class NativeStep:
     def _gate_up(self, projection: Projection) -> _Matrix:
         """Gates and ups in turn, so that one panel has both."""
         lanes = self.kernels.lanes
-        weights = alternated(*(part.detach().to(self._dtype) for part in projection.weights), lanes)
+        gate, up = (part.detach().to(self._dtype) for part in projection.weights)
+        weights = alternated(gate, up, lanes)
         mine = self._keep(packed(weights, self.kernels.panel, self.kernels.pair))
-        bias = self._float(alternated(*projection.biases, lanes)) if projection.biases else None
+        biases = [part.detach() for part in projection.biases]
+        bias = self._float(alternated(biases[0], biases[1], lanes)) if biases else None
         return _Matrix(mine, bias, projection.inputs, len(weights))
 
     def _float(self, tensor: Tensor) -> int:

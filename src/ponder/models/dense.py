@@ -47,12 +47,13 @@ def is_dense(model: PreTrainedModel) -> bool:
         not _hooked(layer)
         and not _hooked(layer.self_attn)
         and not _hooked(layer.mlp)
-        and all(_is_plain(layer.get_submodule(name)) for name in PROJECTIONS)
+        and all(is_plain(layer.get_submodule(name)) for name in PROJECTIONS)
         for layer in core.layers
     )
 
 
-def _is_plain(module: nn.Module) -> bool:
+def is_plain(module: nn.Module | None) -> bool:
+    """Whether a module is a linear map and nothing else."""
     return type(module) is nn.Linear and not _hooked(module)
 
 
@@ -120,14 +121,18 @@ class Dense:
             eps=layer.input_layernorm.variance_epsilon,
         )
 
-    def __call__(self, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
-        """Hidden states (T, width) of tokens (T,) at positions (T,)."""
+    def __call__(
+        self, tokens: Tensor, positions: Tensor, layout: Layout, wanted: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states (T, width) of tokens (T,) at positions (T,), or of those that are wanted, (n, width)."""
         states, angles, change = self.embedded(tokens), self.angles(positions), None
         dtype = states.dtype
         between = self._operations(states)
         for layer in self.layers:
             states, entry = between.norm(states, change, layer.entry_norm, layer.eps, self.dtype)
             change = self._attention(layer, entry, angles, layout, between)
+            if wanted is not None and layer is self.layers[-1]:  # nobody attends to what follows
+                states, change = states[wanted], change[wanted]
             states, entry = between.norm(states, change, layer.middle_norm, layer.eps, self.dtype)
             inner = between.gated(between.linear(entry, layer.gate_up))
             change = between.linear(inner, layer.down)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,7 +23,17 @@ def hidden_states(model: PreTrainedModel, tokens: Tensor, positions: Tensor, lay
     return forward_of(model)(tokens, positions, layout)
 
 
-def forward_of(model: PreTrainedModel, rounded: bool = False) -> Callable[[Tensor, Tensor, Layout], Tensor]:
+class HiddenStates(Protocol):
+    """Computes a model's last hidden states."""
+
+    def __call__(
+        self, tokens: Tensor, positions: Tensor, layout: Layout, wanted: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states (T, width) of tokens (T,) at positions (T,), or of those that are wanted, (n, width)."""
+        ...
+
+
+def forward_of(model: PreTrainedModel, rounded: bool = False) -> HiddenStates:
     """What computes hidden states with the weights as they are now, the short way where the model allows it.
 
     Args:
@@ -35,13 +45,21 @@ def forward_of(model: PreTrainedModel, rounded: bool = False) -> Callable[[Tenso
     return partial(_own_forward, model, rounded)
 
 
-def _own_forward(model: PreTrainedModel, rounded: bool, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+def _own_forward(
+    model: PreTrainedModel,
+    rounded: bool,
+    tokens: Tensor,
+    positions: Tensor,
+    layout: Layout,
+    wanted: Tensor | None = None,
+) -> Tensor:
     """The same by the model's own code."""
     with torch.autocast(tokens.device.type, torch.bfloat16, enabled=rounded):
         output = model.base_model(
             input_ids=tokens[None], position_ids=positions[None], layout=layout, use_cache=False
         )
-    return output.last_hidden_state[0]
+    hidden = output.last_hidden_state[0]
+    return hidden if wanted is None else hidden[wanted]
 
 
 def logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class PackedLayout:
         """See `ponder.models.attention.Layout`."""
         rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (T, heads, head_dim)
         if softcap is None and (native := self._native(rows[0])) is not None:
-            return tree_attention(native, self._trees, *rows, scaling, sliding_window)[None]
+            return tree_attention(native, self._trees, rows[0], rows[1], rows[2], scaling, sliding_window)[None]
         outputs: list[Tensor] = []
         buckets, forests = self._buckets
         for bucket in buckets:

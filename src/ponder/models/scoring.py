@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ponder.models.dense import is_dense
+from ponder.models.dense import is_dense, is_plain
 from ponder.models.head import logits
 from ponder.models.native.scoring import native_scorer
 from ponder.models.precision import rounds
@@ -36,10 +36,10 @@ def scorer_of(model: PreTrainedModel, rounded: bool) -> Scorer:
         model: Loaded with Ponder's attention.
         rounded: Factors of the native product in bfloat16; its sums, and torch's product, are float32.
     """
-    if is_dense(model):
+    head: Any = model.get_output_embeddings()
+    if is_dense(model) and is_plain(head) and head.bias is None:
         low = rounded or model.dtype == torch.bfloat16
-        head: Any = model.get_output_embeddings()
-        found = native_scorer(head.weight, low and rounds("auto", model.device)) if head.bias is None else None
+        found = native_scorer(head.weight, low and rounds("auto", model.device))
         if found is not None:
             return found
     return TorchScorer(model)

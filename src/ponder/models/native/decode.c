@@ -89,11 +89,11 @@ static void norm_rows(const float *states, const float *weight, int64_t rows, in
 static void turn(float *head, const float *norm, const float *cos, const float *sin, int64_t dim, float eps) {
     int64_t half = dim / 2;
     float inverse = norm ? inverse_size(head, dim, eps) : 1;
-    for (int64_t i = 0; i < half; i++) {
-        float low = head[i] * inverse * (norm ? norm[i] : 1);
-        float high = head[half + i] * inverse * (norm ? norm[half + i] : 1);
-        head[i] = low * cos[i] + high * sin[i];
-        head[half + i] = high * cos[half + i] + low * sin[half + i];
+    for (int64_t i = 0; i < half; i += LANES) {
+        vec low = load(head + i) * inverse, high = load(head + half + i) * inverse;
+        if (norm) low *= load(norm + i), high *= load(norm + half + i);
+        store(head + i, low * load(cos + i) + high * load(sin + i));
+        store(head + half + i, high * load(cos + half + i) + low * load(sin + half + i));
     }
 }
 
@@ -102,12 +102,21 @@ static void turn(float *head, const float *norm, const float *cos, const float *
 /* Place `at` of packed keys (tokens, dim) and of packed values (dim, tokens). */
 static void append(elem *keys, elem *values, const float *key, const float *value, int64_t at, int64_t dim,
                    int64_t capacity) {
+    elem rounded[LANES];
     keys += at / PANEL * PANEL * dim + at % PANEL * PAIR;
     values += at / PAIR * PANEL * PAIR + at % PAIR;
-    for (int64_t i = 0; i < dim; i++) {
-        keys[i / PAIR * PANEL * PAIR + i % PAIR] = element(key[i]);
-        values[i / PANEL * PANEL * capacity + i % PANEL * PAIR] = element(value[i]);
+    for (int64_t i = 0; i < dim; i += LANES) {
+        store_elements(rounded, load(key + i));
+        for (int64_t j = 0; j < LANES; j += PAIR, keys += PANEL * PAIR) memcpy(keys, rounded + j, sizeof(elem) * PAIR);
+        store_elements(rounded, load(value + i));
+        elem *place = values + i / PANEL * PANEL * capacity + i % PANEL * PAIR;
+        for (int64_t j = 0; j < LANES; j++) place[j * PAIR] = rounded[j];
     }
+}
+
+/* Ask for packed keys or values before they are needed: rows that come next are far apart. */
+static void expect(const elem *from, int64_t count) {
+    for (int64_t i = 0; i < count; i += 64 / (int64_t)sizeof(elem)) __builtin_prefetch(from + i, 0, 2);
 }
 
 /* Scores of `count` queries against packed keys from place `begin` (a multiple of PANEL) to `end`. */
@@ -171,6 +180,10 @@ static void attend(const Model *m, const Layer *layer, const Cohort *c, const Ca
         float *parts = space->heads + row * heads, *key = parts + (m->query_heads + head) * dim;
         int64_t place = (mine * m->key_heads + head) * c->capacity * dim;
         const float *norm = layer->head_norm;
+        if (i + 1 < count) {
+            int64_t next = (c->order[begin + i + 1] * m->key_heads + head) * c->capacity * dim;
+            expect(cache->suffix_keys + next + suffix_from * dim, (suffix_to - suffix_from) * dim);
+        }
         turn(key, norm ? norm + (m->query_heads + head) * dim : NULL, cos, sin, dim, m->eps);
         append(cache->suffix_keys + place, cache->suffix_values + place, key, key + m->key_heads * dim, length - 1, dim,
                c->capacity);
@@ -192,6 +205,11 @@ static void attend(const Model *m, const Layer *layer, const Cohort *c, const Ca
     for (int64_t i = 0; i < count; i++) {
         int64_t mine = c->order[begin + i], row = c->first + mine;
         const elem *values = cache->suffix_values + (mine * m->key_heads + head) * c->capacity * dim;
+        if (i + 1 < count)
+            for (int64_t j = 0; j < dim; j += PANEL)
+                expect(cache->suffix_values + (c->order[begin + i + 1] * m->key_heads + head) * c->capacity * dim +
+                           j * c->capacity + suffix_from * PANEL,
+                       (suffix_to - suffix_from) * PANEL);
         weigh(weights + i * share * stride + on_prompt, share, stride, values, suffix_from, suffix_to, dim, c->capacity,
               out + i * share * dim);
         elem *target = space->attended + (row * m->query_heads + head * share) * dim;
