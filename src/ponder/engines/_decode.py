@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 
 from ponder.core.errors import PonderError, ResourceError
 from ponder.core.types import Sampling
-from ponder.engines._caches import BLOCK
 from ponder.engines._cohort import Cohort, Finished, Job
 from ponder.engines._drawing import Drawn, draw
 from ponder.engines._forward import Forward
+from ponder.engines._native_cache import grown
 
 PREFILL_TOKENS = 8192
 """Most prompt tokens of one forward pass, unless a single prompt is longer."""
@@ -40,8 +40,7 @@ class Limits:
 
     def needed(self, prompts: Sequence[Job], samples: int, max_new_tokens: int) -> int:
         """Bytes that some prompts and samples of them can come to need."""
-        suffix = -(-max_new_tokens // BLOCK) * BLOCK
-        tokens = sum(len(job.ids) for job in prompts) + samples * suffix
+        tokens = sum(len(job.ids) for job in prompts) + samples * grown(max_new_tokens)
         return tokens * self.token_bytes + samples * self.row_bytes
 
 

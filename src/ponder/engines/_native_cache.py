@@ -14,6 +14,15 @@ from ponder.models.native.build import Kernels
 from ponder.models.native.packing import packed
 
 
+def grown(tokens: int) -> int:
+    """Places for a suffix of so many tokens.
+
+    Free places are never read, so long suffixes get a quarter more than they need: else they would be copied too often.
+    """
+    blocks = -(-tokens // BLOCK)
+    return (blocks + blocks // 4) * BLOCK
+
+
 class NativeCache:
     """One layer's keys and values of a cohort.
 
@@ -63,8 +72,10 @@ class NativeCache:
             cache[groups] = packed(mine.mT if turned else mine, self._panel, self._pair)
 
     def resize(self, rows: int, length: int) -> None:
-        """Keep `length` entries of the first `rows` suffixes, with room for one more block."""
-        places = (length // BLOCK + 1) * BLOCK
+        """Keep `length` entries of the first `rows` suffixes, with room for more."""
+        if rows == len(self.suffix_keys) and length < self.places[1]:
+            return
+        places = grown(length + 1)
         for name, axis, each in (("suffix_keys", 2, self._panel), ("suffix_values", 3, self._pair)):
             old: Tensor = getattr(self, name)
             new = old.new_zeros((rows, *old.shape[1:axis], places // each, *old.shape[axis + 1 :]))

@@ -21,6 +21,9 @@ from ponder.models.projection import Projection
 MOST_QUERIES = 32
 """Query heads of one key head that the kernel has room for."""
 
+STATIC_ROTATIONS = ("default", "linear", "llama3", "yarn")
+"""Kinds of rotary positions whose angles do not depend on how long a sequence is."""
+
 
 class _Matrix(ctypes.Structure):
     _fields_ = [("weights", c_void_p), ("bias", c_void_p), ("inputs", c_int64), ("outputs", c_int64)]
@@ -108,11 +111,12 @@ class NativeStep:
         )  # fmt: skip
         self._threads = torch.get_num_threads()
         self._room: dict[str, Tensor] = {}
+        self._table = torch.empty(0), torch.empty(0)
 
     def __call__(self, ids: Tensor, positions: Tensor, cohorts: Sequence[Cohort]) -> Tensor:
         """Hidden states (n, width) of tokens (n,) at positions (n,), cohort after cohort."""
         states = self._dense.embedded(ids).float()
-        cos, sin = (part.float().contiguous() for part in self._dense.angles(positions))
+        cos, sin = self._angles(positions)
         parts = (_Cohort * len(cohorts))()
         first = 0
         for place, cohort in enumerate(cohorts):
@@ -125,6 +129,17 @@ class NativeStep:
             c_int64(self._threads),
         )  # fmt: skip
         return states.to(self._dense.core.embed_tokens.weight.dtype)
+
+    def _angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Of positions (n,), float32, from a table where a position's angle depends on nothing else."""
+        if self._dense.core.rotary_emb.rope_type not in STATIC_ROTATIONS:
+            cos, sin = self._dense.angles(positions)
+            return cos.float().contiguous(), sin.float().contiguous()
+        last = int(positions.max())
+        if last >= len(self._table[0]):
+            cos, sin = self._dense.angles(torch.arange(2 * last + 1))
+            self._table = cos.float(), sin.float()
+        return self._table[0][positions], self._table[1][positions]
 
     def _layer(self, layer: DenseLayer) -> _Layer:
         return _Layer(

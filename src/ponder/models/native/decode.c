@@ -147,12 +147,8 @@ static void softmax(float *scores, elem *weights, int64_t begin, int64_t end, in
 static void weigh(const elem *weights, int64_t count, int64_t stride, const elem *values, int64_t begin, int64_t end,
                   int64_t dim, int64_t capacity, float *out) {
     if (begin >= end) return;
-    for (int64_t i = 0; i < dim; i += PANEL) {
-        float part[QUERIES * PANEL];
-        panel_product(weights, count, stride, values + i * capacity + begin * PANEL, (end - begin) / PAIR, part, PANEL, 0);
-        for (int64_t q = 0; q < count; q++)
-            for (int64_t j = 0; j < PANEL; j++) out[q * dim + i + j] += part[q * PANEL + j];
-    }
+    for (int64_t i = 0; i < dim; i += PANEL)
+        panel_product(weights, count, stride, values + i * capacity + begin * PANEL, (end - begin) / PAIR, out + i, dim, 1);
 }
 
 /* Attention of some rows of one group, and of the query heads of one key head. */
