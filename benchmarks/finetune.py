@@ -11,7 +11,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from benchmarks import shapes
-from benchmarks.turns import Side, compare, options, run_cases
+from benchmarks.turns import Side, compare_choices, options, run_cases
 from ponder.core.types import Json
 
 CASES: dict[str, Json] = {
@@ -21,7 +21,8 @@ CASES: dict[str, Json] = {
 }
 LR = 1e-5
 TRL_SETTINGS: dict[str, Json] = {
-    name: {"dtype": "autocast", "attention": "sdpa", "batch": 64, "packing": False} for name in CASES
+    name: {"dtype": "bfloat16", "attention": "sdpa", "batch": case["rows"], "packing": False}
+    for name, case in CASES.items()
 }
 
 
@@ -41,11 +42,10 @@ def measure(name: str, asked: Namespace, folder: Path) -> Json:
     case = CASES[name]
     settings = trl_settings(case) if asked.tune else [TRL_SETTINGS[name]]
     plan = {**case, "model": str(shapes.make(case["model"], folder)), "steps": asked.pairs + 2, "lr": LR}
-    sides = [Side("ponder", "ponder_sft", settings={"autocast": True})]
-    for choice in settings:
-        label = "trl" if len(settings) == 1 else "trl " + " ".join(map(str, choice.values()))
-        sides.append(Side(label, "trl_sft", "hf", choice))
-    return {"workload": case, **compare(sides, plan, asked.pairs)}
+    own = Side("ponder", "ponder_sft", settings={"autocast": True})
+    labels = ["trl" if len(settings) == 1 else "trl " + " ".join(map(str, choice.values())) for choice in settings]
+    choices = [Side(label, "trl_sft", "hf", choice) for label, choice in zip(labels, settings, strict=True)]
+    return {"workload": case, **compare_choices(own, choices, plan, asked.pairs)}
 
 
 def main() -> int:

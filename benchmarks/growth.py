@@ -59,7 +59,7 @@ def plot(results: Json, path: Path) -> None:
 
     figure, grid = plt.subplots(2, len(results), figsize=(3 * len(results), 5), squeeze=False, sharey="row")
     for column, (axis, points) in enumerate(results.items()):
-        places = [value(axis, point) for point in points]
+        places = [point["at"] for point in points]
         for row, (label, heights) in enumerate(_heights(points)):
             panel: Any = grid[row][column]
             panel.plot(places, heights, marker="o")
@@ -91,9 +91,10 @@ def main() -> None:
             results[axis] = []
             for point in AXES[axis]:
                 found = measure(point, Path(folder), asked.pairs)
+                found["at"] = value(axis, found)
                 results[axis].append(found)
                 print(
-                    f"{axis} {value(axis, found):,.0f}: {found['rate']:,.0f} tokens/s, "
+                    f"{axis} {found['at']:,.0f}: {found['rate']:,.0f} tokens/s, "
                     f"{found['peak_bytes'] / 2**20:,.0f} MiB",
                     flush=True,
                 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ponder.core.types import Json
+from ponder.models.native.build import Unavailable, load
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 
@@ -26,6 +27,12 @@ def describe() -> Json:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
+    for rounded, elements in ((True, "bfloat16"), (False, "float32")):
+        try:
+            load(rounded)
+            found[f"kernels {elements}"] = "native"
+        except Unavailable as error:
+            found[f"kernels {elements}"] = f"torch: {error}"
     if torch.cuda.is_available():
         found["accelerator"] = torch.cuda.get_device_name()
     return found

@@ -11,7 +11,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from benchmarks import shapes
-from benchmarks.turns import Side, compare, options, run_cases
+from benchmarks.turns import Side, compare_choices, options, run_cases
 from ponder.core.types import Json
 
 NATURAL: Json = {"problems": 32, "samples": 8, "new_tokens": 512, "fixed": False}
@@ -40,8 +40,7 @@ TRL_SETTINGS: dict[str, Json] = {
     for name, case in CASES.items()
 }
 """Fastest of five at `3m`, and taken over for the others untried."""
-PONDER_SETTINGS: dict[str, Json] = {name: {"autocast": "auto" if name != "natural-base" else False} for name in CASES}
-"""The smallest model loses more by rounding than it saves."""
+PONDER_SETTINGS: Json = {"autocast": "auto"}
 
 
 def measure(name: str, asked: Namespace, folder: Path) -> Json:
@@ -49,11 +48,10 @@ def measure(name: str, asked: Namespace, folder: Path) -> Json:
     case = dict(CASES[name])
     settings = trl_settings(case) if asked.tune else [TRL_SETTINGS[name]]
     plan = {**case, "model": str(shapes.make(case["model"], folder)), "steps": asked.pairs + 2, "lr": LR}
-    sides = [Side("ponder", "ponder_rl", settings=PONDER_SETTINGS.get(name, {}))]
-    for choice in settings:
-        label = "trl" if len(settings) == 1 else "trl " + " ".join(map(str, choice.values()))
-        sides.append(Side(label, "trl_rl", "hf", choice))
-    return {"workload": case, **compare(sides, plan, asked.pairs)}
+    own = Side("ponder", "ponder_rl", settings=PONDER_SETTINGS)
+    labels = ["trl" if len(settings) == 1 else "trl " + " ".join(map(str, choice.values())) for choice in settings]
+    choices = [Side(label, "trl_rl", "hf", choice) for label, choice in zip(labels, settings, strict=True)]
+    return {"workload": case, **compare_choices(own, choices, plan, asked.pairs)}
 
 
 def main() -> int:

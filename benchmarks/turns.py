@@ -130,6 +130,15 @@ def compare(sides: Sequence[Side], case: Mapping[str, Any], pairs: int, warmup: 
     return _result(sides, reports, versions)
 
 
+def compare_choices(own: Side, choices: Sequence[Side], case: Mapping[str, Any], pairs: int) -> Json:
+    """Ponder beside one choice of a peer after the other, so that they do not crowd the memory; the best one counts."""
+    results = [compare([own, choice], case, pairs) for choice in choices]
+    best = max(results, key=lambda result: result["sides"][result["best_peer"]]["rate"])
+    merged = {name: row for result in results for name, row in result["sides"].items()}
+    ratios = {name: row for result in results for name, row in result["ratios"].items()}
+    return {**best, "sides": {**merged, **best["sides"]}, "ratios": ratios}
+
+
 def _result(sides: Sequence[Side], reports: Mapping[str, list[Json]], versions: Json) -> Json:
     rows = {
         side.name: {

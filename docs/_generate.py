@@ -1,6 +1,7 @@
 """Writes the parts of the documents that must not go stale: the annotated tree, the results, the models' scores.
 
-`python docs/_generate.py` rewrites README.md, docs/results.md and the cards of the pocket models between their markers.
+`python docs/_generate.py` rewrites README.md, docs/results.md, docs/performance.md and the cards of the pocket models
+between their markers.
 The test suite fails when that would change them. Results are counted again from the traces stored in `docs/results/`.
 """
 
@@ -13,14 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "docs")]
+
+import _benchmark_tables  # noqa: E402
 
 from ponder.report.numbers import numbers  # noqa: E402
 from ponder.report.table import table  # noqa: E402
 
 FOLDERS = (
-    "core", "runs", "models", "measure", "tasks", "verifiers", "rewards", "engines", "objectives", "learn",
-    "backends", "stages", "report", "pocket",
+    "core", "runs", "models", "models/native", "measure", "tasks", "verifiers", "rewards", "engines", "objectives",
+    "learn", "backends", "stages", "report", "pocket",
 )  # fmt: skip
 BESIDE = {
     "recipes/": "the demo, the study, and how the pocket models are rebuilt",
@@ -66,7 +69,12 @@ def scores(of: str) -> str:
     return "\n".join(lines)
 
 
-GENERATORS: dict[str, Callable[..., str]] = {"tree": tree, "results": results, "scores": scores}
+GENERATORS: dict[str, Callable[..., str]] = {
+    "tree": tree,
+    "results": results,
+    "scores": scores,
+    **{name: getattr(_benchmark_tables, name) for name in ("ratios", "against", "limits", "growth", "waiting")},
+}
 MARKED = re.compile(r"(<!-- (\w+)(?: ([\w/:-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -84,16 +92,19 @@ def rewritten(text: str) -> str:
 def documents() -> list[Path]:
     """Documents that have generated parts."""
     cards = sorted((ROOT / "src" / "ponder" / "pocket").glob("*/README.md"))
-    return [ROOT / "README.md", ROOT / "docs" / "results.md", *cards]
+    return [ROOT / "README.md", *(ROOT / "docs" / name for name in ("results.md", "performance.md")), *cards]
 
 
 def _summary(path: Path) -> str:
+    if path.suffix in (".c", ".h"):
+        first = path.read_text(encoding="utf-8").split("\n")[0]
+        return first.removeprefix("/* ").removesuffix("*/").strip().rstrip(".,:;")
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return docstring.split("\n")[0].rstrip(".")
 
 
 def _modules(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.py") if not path.name.startswith("_"))
+    return sorted(path for path in folder.glob("*.[pch]*") if path.is_file() and not path.name.startswith("_"))
 
 
 def _fenced(text: str) -> str:

@@ -44,6 +44,20 @@ def test_the_best_peer_is_the_one_with_the_highest_rate() -> None:
     assert result["best_peer"] == "fast" and result["ratio"] == 4.0 and result["ratio_range"] == [3.0, 5.0]
 
 
+def test_choices_of_a_peer_are_tried_one_by_one_and_the_best_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {"slow": 5.0, "fast": 20.0, "middle": 10.0}
+
+    def compared(sides: list[Side], case: object, pairs: int) -> dict:
+        own, peer = sides
+        reports = {own.name: [{"rate": 40.0, "peak_bytes": 1}], peer.name: [{"rate": rates[peer.name], "peak_bytes": 1}]}
+        return turns._result(sides, reports, {own.name: {}, peer.name: {}})
+
+    monkeypatch.setattr(turns, "compare", compared)
+    result = turns.compare_choices(Side("ponder", "none"), [Side(name, "none") for name in rates], {}, pairs=1)
+    assert result["best_peer"] == "fast" and result["ratio"] == 2.0
+    assert list(result["ratios"]) == list(rates) and result["sides"].keys() == {"ponder", *rates}
+
+
 def test_a_worker_that_dies_says_why() -> None:
     with pytest.raises(PonderError, match="no_such_worker"):
         compare([Side("broken", "no_such_worker")], {}, pairs=1)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from engine_models import need_kernels
 from ponder import doctor
 from ponder.doctor import Check, show_checks
+from ponder.models.native import build
 
 
 def weights(folder: Path, missing: int = 0) -> None:
@@ -68,3 +70,12 @@ def test_the_exit_code_tells_whether_anything_can_run(
     assert "install it" in output
     if as_json:
         assert [row["state"] for row in json.loads(output)] == ["warn", "fail"]
+
+
+def test_kernels_are_named_or_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(build.SWITCH, "0")
+    check = doctor._kernels()
+    assert check.state == "warn" and "PONDER_NATIVE=0" in check.found and "gcc" in check.fix
+    monkeypatch.delenv(build.SWITCH)
+    need_kernels()
+    assert doctor._kernels().state == "ok"

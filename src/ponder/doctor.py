@@ -122,6 +122,24 @@ def _torch_devices(cores: int) -> Iterator[Check]:
         yield Check("accelerator", "ok", torch.cuda.get_device_name(0))
     else:
         yield Check("accelerator", "ok", "none; the CPU is used")
+    yield _kernels()
+
+
+def _kernels() -> Check:
+    """Whether the native kernels can be built here, by building them."""
+    build = import_module("ponder.models.native.build")
+    missing = []
+    for elements, rounded in (("float32", False), ("bfloat16", True)):
+        try:
+            build.load(rounded)
+        except build.Unavailable as error:
+            missing.append(f"{elements}: {error}")
+    if not missing:
+        return Check("kernels", "ok", "native, float32 and bfloat16")
+    if len(missing) == 1:  # bfloat16 is not for every processor
+        return Check("kernels", "ok", f"native; torch instead for {missing[0]}")
+    fix = f"install a C compiler with OpenMP, such as gcc, and leave {build.SWITCH} unset"
+    return Check("kernels", "warn", f"none, so torch does their work at about half the speed; {missing[0]}", fix)
 
 
 def _memory() -> Iterator[Check]:

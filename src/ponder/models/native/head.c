@@ -1,4 +1,4 @@
-/* Log-probabilities of the tokens that carry a weight, and the way back; see `TokenLogprobs` in token_logprobs.py. */
+/* Log-probabilities of the tokens that carry a weight, and the way back; see `TokenLogprobs` in ponder/models/scoring.py. */
 
 #include "vectors.h"
 
