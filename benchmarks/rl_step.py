@@ -1,7 +1,7 @@
 """One step of reinforcement learning, sampling to update, against TRL's GRPOTrainer.
 
 Same weights, prompts, sampling, reward, objective (Dr. GRPO) and optimiser. `natural` lets answers end; the other
-workloads suppress EOS. TRL gets `TRL_SETTINGS`, of which only that of `3m` was chosen by `--tune`.
+workloads suppress EOS. TRL gets `TRL_SETTINGS`, chosen by `--tune` at `3m` and `natural-teacher`.
 """
 
 from __future__ import annotations
@@ -35,18 +35,21 @@ def trl_settings(case: Json) -> list[Json]:
     return [{"dtype": dtype, "attention": attention, "batch": batch} for dtype, attention, batch in tried]
 
 
-TRL_SETTINGS: dict[str, Json] = {
-    name: {"dtype": "bfloat16", "attention": "sdpa", "batch": min(64, case["problems"] * case["samples"])}
+TRL_SETTINGS: dict[str, list[Json]] = {
+    name: [
+        {"dtype": "bfloat16", "attention": "sdpa", "batch": batch}
+        for batch in sorted({min(64, case["problems"] * case["samples"]), case["problems"] * case["samples"]})
+    ]
     for name, case in CASES.items()
 }
-"""Fastest of five at `3m`, and taken over for the others untried."""
+"""Fastest at `3m` and at `natural-teacher`; where the best batch was not clear, both are tried."""
 PONDER_SETTINGS: Json = {"autocast": "auto"}
 
 
 def measure(name: str, asked: Namespace, folder: Path) -> Json:
     """One workload."""
     case = dict(CASES[name])
-    settings = trl_settings(case) if asked.tune else [TRL_SETTINGS[name]]
+    settings = trl_settings(case) if asked.tune else TRL_SETTINGS[name]
     plan = {**case, "model": str(shapes.make(case["model"], folder)), "steps": asked.pairs + 2, "lr": LR}
     own = Side("ponder", "ponder_rl", settings=PONDER_SETTINGS)
     labels = ["trl" if len(settings) == 1 else "trl " + " ".join(map(str, choice.values())) for choice in settings]

@@ -104,7 +104,8 @@ def _summary(path: Path) -> str:
 
 
 def _modules(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.[pch]*") if path.is_file() and not path.name.startswith("_"))
+    code = (path for path in folder.iterdir() if path.suffix in (".py", ".c", ".h"))
+    return sorted(path for path in code if not path.name.startswith("_"))
 
 
 def _fenced(text: str) -> str:

@@ -49,8 +49,9 @@ def test_choices_of_a_peer_are_tried_one_by_one_and_the_best_counts(monkeypatch:
 
     def compared(sides: list[Side], case: object, pairs: int) -> dict:
         own, peer = sides
-        reports = {own.name: [{"rate": 40.0, "peak_bytes": 1}], peer.name: [{"rate": rates[peer.name], "peak_bytes": 1}]}
-        return turns._result(sides, reports, {own.name: {}, peer.name: {}})
+        rows = {own.name: 40.0, peer.name: rates[peer.name]}
+        reports = {name: [{"rate": rate, "peak_bytes": 1}] for name, rate in rows.items()}
+        return turns._result(sides, reports, {name: {} for name in rows})
 
     monkeypatch.setattr(turns, "compare", compared)
     result = turns.compare_choices(Side("ponder", "none"), [Side(name, "none") for name in rates], {}, pairs=1)

@@ -13,12 +13,13 @@ from _learn import (
     tiny_model,
     trainer,
 )
+from engine_models import model as wide
+from engine_models import need_kernels
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import Surrogate
-from ponder.learn import batch as batching
 from ponder.learn.batch import micro_batches, pack
 from ponder.models import packed
-from ponder.models.head import check_head, hidden_states, logits
+from ponder.models.head import check_head, hidden_states, logits, longest_shared
 from ponder.models.packed import PackedLayout
 
 
@@ -53,10 +54,21 @@ def test_a_shared_prompt_gives_the_gradient_of_separate_ones(
     learner = trainer(tiny_model(family), surrogate=surrogate)
     shared_tokens = sum(len(pack(b, "cpu").tokens) for b in micro_batches(examples, 10_000))
     shared = gradients(learner, examples)
-    monkeypatch.setattr(batching, "MATERIALISE_UP_TO", 0)
-    own_tokens = sum(len(pack(b, "cpu").tokens) for b in micro_batches(examples, 10_000))
+    monkeypatch.setattr(learner, "_share_up_to", 0)
+    own_tokens = sum(len(pack(b, "cpu").tokens) for b in micro_batches(examples, 10_000, share_up_to=0))
     assert shared_tokens < own_tokens
     assert largest_difference(gradients(learner, examples), shared) < 1e-5
+
+
+def test_what_may_share_its_beginning_depends_on_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    need_kernels()
+    long = [policy_example([*random_tokens(30, 1), *random_tokens(400, n)], 30, 1.0) for n in (2, 3)]
+    assert len(micro_batches(long, 10_000)[0]) == 2
+    assert longest_shared(wide("wide_llama"), False) > 430 == len(long[0].tokens)
+    assert [len(family.members) for family in micro_batches(long, 10_000, 10**9)[0]] == [2]
+    assert longest_shared(wide("gemma2"), False) == packed.MATERIALISE_UP_TO
+    monkeypatch.setenv("PONDER_NATIVE", "0")
+    assert longest_shared(wide("wide_llama"), False) == packed.MATERIALISE_UP_TO
 
 
 def test_long_sequences_use_the_fused_kernel_with_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:

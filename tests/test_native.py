@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine_models import FAMILIES, NATIVE, PROMPTS, chat, model, need_kernels, user
+from engine_models import NATIVE, PROMPTS, chat, model, need_kernels, user
 from ponder.core.types import Sampling
 from ponder.engines._cohort import Cohort, Job
 from ponder.engines._forward import Forward
@@ -38,7 +38,7 @@ def test_wide_families_are_native(family: str) -> None:
     assert Forward(model(family), False).kernels is not None
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - set(NATIVE)))
+@pytest.mark.parametrize("family", ["gemma2", "smollm3"])  # narrow ones depend on how wide the vectors are
 def test_others_go_through_torch(family: str) -> None:
     assert Forward(model(family), False).kernels is None
 

@@ -163,6 +163,13 @@ def test_scores(dtype: torch.dtype, temperature: float) -> None:
     assert_near(list(zip(*found, strict=True)), tolerance(dtype))
 
 
+@pytest.mark.parametrize("target", [-1, 192])
+def test_a_target_outside_of_the_vocabulary_is_refused(target: int) -> None:
+    scorer = NativeScorer(random(192, WIDTH), need_kernels())
+    with pytest.raises(IndexError, match="vocabulary of 192"):
+        scorer.logprobs(random(2, WIDTH), torch.tensor([0, target]), 1.0)
+
+
 def test_linear(dtype: torch.dtype) -> None:
     kernels = need_kernels(dtype == torch.bfloat16)
     inputs = [random(TOKENS, WIDTH, dtype=dtype)]

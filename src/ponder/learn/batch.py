@@ -74,14 +74,16 @@ def inputs_of(example: Example) -> int:
     return int(targets[-1]) if len(targets) else 0
 
 
-def micro_batches(examples: Sequence[Example], max_tokens: int) -> list[list[Family]]:
+def micro_batches(
+    examples: Sequence[Example], max_tokens: int, share_up_to: int = MATERIALISE_UP_TO
+) -> list[list[Family]]:
     """Cut a step into micro-batches of at most `max_tokens` packed tokens (or one example), longest first.
 
-    Examples that share their prompt stay together as far as they fit. Those without a weighted token are
-    left out.
+    Examples of at most `share_up_to` tokens that share their prompt stay together as far as they fit. Those without a
+    weighted token are left out.
     """
     lengths = [inputs_of(example) for example in examples]
-    families = _families(examples, lengths)
+    families = _families(examples, lengths, share_up_to)
     longest: dict[int, int] = {}
     for family, length in zip(families, lengths, strict=True):
         longest[family] = max(length, longest.get(family, 0))
@@ -145,15 +147,12 @@ def _reference(example: Example) -> np.ndarray:
     return np.full(len(example.tokens), np.nan) if example.ref_logprob is None else example.ref_logprob
 
 
-def _families(examples: Sequence[Example], lengths: Sequence[int]) -> list[int]:
-    """Per example, the first one that begins with the same prompt; long sequences share nothing.
-
-    The attention of a shared prompt is materialised, which long sequences cannot afford.
-    """
+def _families(examples: Sequence[Example], lengths: Sequence[int], share_up_to: int) -> list[int]:
+    """Per example, the first one that begins with the same prompt."""
     first: dict[bytes, int] = {}
     numbers: list[int] = []
     for i, (example, length) in enumerate(zip(examples, lengths, strict=True)):
-        shareable = 0 < example.prompt_length <= length <= MATERIALISE_UP_TO
+        shareable = 0 < example.prompt_length <= length <= share_up_to
         prompt = example.tokens[: example.prompt_length].tobytes()
         numbers.append(first.setdefault(prompt, i) if shareable else i)
     return numbers

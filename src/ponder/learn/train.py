@@ -19,7 +19,7 @@ from ponder.core.types import Example, Json, Metrics, Surrogate
 from ponder.learn.batch import Denominators, micro_batches, pack
 from ponder.learn.loss import LossSettings, Totals, backward
 from ponder.learn.optimiser import Optimisation, make_optimizers, trainable
-from ponder.models.head import check_head
+from ponder.models.head import check_head, longest_shared
 from ponder.models.precision import rounds
 
 MAX_SKIPS_IN_A_ROW = 3
@@ -68,6 +68,7 @@ class LocalTrainer:
         self.surrogate, self.temperature = surrogate or Surrogate(), temperature
         self.step_count = self.skipped = self.skipped_in_a_row = 0
         self._rounded = rounds(optimisation.autocast, model.device)
+        self._share_up_to = longest_shared(model, self._rounded)
         self._parameters = trainable(model)
         self._optimizers = make_optimizers(model, optimisation)
         check_head(model)
@@ -79,7 +80,7 @@ class LocalTrainer:
             PonderError: If no token carries a weight, or three steps in a row had to be skipped.
         """
         teaching = [e for e in examples if self._teaches(e)] or examples
-        batches = micro_batches(teaching, self.optimisation.micro_batch_tokens)
+        batches = micro_batches(teaching, self.optimisation.micro_batch_tokens, self._share_up_to)
         if not batches:
             raise PonderError(
                 f"none of the {len(examples)} examples of step {self.step_count} has a token to learn from",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from transformers import PreTrainedModel
 from ponder.core.errors import ConfigurationError
 from ponder.models.attention import Layout
 from ponder.models.dense import Dense, is_dense
-from ponder.models.packed import PackedLayout
+from ponder.models.packed import MATERIALISE_UP_TO, PackedLayout, native_attention
 
 TOLERANCE = {True: 0.002, False: 0.05}
 """Largest gap between two ways to the same logits, as a share of the largest logit: in float32, or in less."""
@@ -43,6 +44,15 @@ def forward_of(model: PreTrainedModel, rounded: bool = False) -> HiddenStates:
     if is_dense(model):
         return Dense(model, torch.bfloat16 if rounded else None)
     return partial(_own_forward, model, rounded)
+
+
+def longest_shared(model: PreTrainedModel, rounded: bool) -> int:
+    """Tokens of the longest sequence whose beginning others may share: the kernels never materialise all scores."""
+    if is_dense(model):
+        head_dim = int(model.model.layers[0].self_attn.head_dim)
+        if native_attention(head_dim, torch.bfloat16 if rounded else model.dtype, model.device) is not None:
+            return sys.maxsize
+    return MATERIALISE_UP_TO
 
 
 def _own_forward(

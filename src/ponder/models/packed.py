@@ -47,7 +47,6 @@ class PackedLayout:
         """Remember the sequences; how they are attended to is planned once, when it is known by what."""
         self._trunk_lengths, self._branch_lengths = trunks, branches or [()] * len(trunks)
         self._device = device
-        self._kernels: dict[torch.dtype, Kernels | None] = {}
 
     @cached_property
     def _trees(self) -> Trees:
@@ -95,15 +94,17 @@ class PackedLayout:
             outputs.append(forest.attend(rows[0], rows[1], rows[2], scaling, sliding_window, softcap))
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[None]
 
-
     def _native(self, query: Tensor) -> Kernels | None:
         """The kernels for queries (T, heads, head_dim), where there are any."""
-        if query.device.type != "cpu" or query.dtype not in (torch.float32, torch.bfloat16):
-            return None
-        if query.dtype not in self._kernels:
-            found = kernels(query.dtype == torch.bfloat16)
-            self._kernels[query.dtype] = found if found is not None and query.shape[2] % found.panel == 0 else None
-        return self._kernels[query.dtype]
+        return native_attention(query.shape[2], query.dtype, query.device)
+
+
+def native_attention(head_dim: int, dtype: torch.dtype, device: torch.device) -> Kernels | None:
+    """The kernels that attend with such heads, where there are any."""
+    if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
+        return None
+    found = kernels(dtype == torch.bfloat16)
+    return found if found is not None and head_dim % found.panel == 0 else None
 
 
 class _Bucket:

@@ -36,12 +36,14 @@ void outer(const elem *grad, int64_t stride, const elem *a, int64_t rows, int64_
     int64_t places = padded(rows);
 #pragma omp parallel num_threads(threads)
     {
-#pragma omp for schedule(static) nowait
-        for (int64_t i = 0; i < n; i += PANEL)
-            pack_columns(grad + i, stride, rows, places, places, PANEL, grad_panels + i * places);
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < k; i += PANEL)
-            pack_columns(a + i, k, rows, places, places, PANEL, panels + i * places);
+        for (int64_t t = 0; t < places; t += PANEL) { /* all columns of some rows: they are neighbours in memory */
+            int64_t count = smaller(PANEL, rows - t);
+            for (int64_t i = 0; i < n; i += PANEL)
+                pack_columns(grad + t * stride + i, stride, count, PANEL, places, PANEL, grad_panels + i * places + t * PANEL);
+            for (int64_t i = 0; i < k; i += PANEL)
+                pack_columns(a + t * k + i, k, count, PANEL, places, PANEL, panels + i * places + t * PANEL);
+        }
 #pragma omp for schedule(dynamic, 1)
         for (int64_t i = 0; i < n; i += PANEL)
             for (int64_t slab = 0; slab < places; slab += SLAB)

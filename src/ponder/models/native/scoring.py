@@ -46,6 +46,8 @@ class _TokenLogprobs(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, panels: Panels, hidden: Tensor, targets: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor]:
+        if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < panels.outputs:
+            raise IndexError(f"a target is outside of the vocabulary of {panels.outputs}")  # C would read beyond
         scores = panels.map(hidden, torch.float32)
         inverses, logprobs, entropies = (torch.empty(len(hidden)) for _ in range(3))
         call(panels.kernels, "token_logprobs", scores, targets, len(hidden), panels.outputs, float(temperature),
