@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -48,7 +49,7 @@ class Worker:
         self.versions: Json = {}
         self._log: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed in __exit__
         self._process = subprocess.Popen(
-            [python_of(side.peer), "-m", f"benchmarks.workers.{side.worker}", json.dumps({**case, **side.settings})],
+            [python_of(side.peer), "-m", f"benchmarks.workers.{side.worker}"],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}", **OFFLINE},
             stdin=subprocess.PIPE,
@@ -56,6 +57,7 @@ class Worker:
             stderr=self._log,
             text=True,
         )
+        self._write(json.dumps({**case, **side.settings}))
 
     def __enter__(self) -> Worker:
         """It may be loading still."""
@@ -67,10 +69,14 @@ class Worker:
 
     def turn(self) -> Json:
         """Let it work once."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
+        self._write("go")
         return self._hear()
+
+    def _write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # whoever hears next learns why it has stopped
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
 
     def _hear(self) -> Json:
         assert self._process.stdout is not None
@@ -89,7 +95,8 @@ class Worker:
     ) -> None:
         """No more turns."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(timeout=20)
         except subprocess.TimeoutExpired:
@@ -230,7 +237,8 @@ def run_cases(
 
 def publish(name: str, results: Json, path: Path | None) -> None:
     """Write everything that was measured, with the machine."""
-    document = {"benchmark": name, "machine": machine.describe(), "command": " ".join(sys.argv[1:]), "cases": results}
+    command = " ".join(Path(word).name if os.sep in word else word for word in sys.argv[1:])  # nobody else's folders
+    document = {"benchmark": name, "machine": machine.describe(), "command": command, "cases": results}
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

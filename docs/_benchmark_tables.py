@@ -88,8 +88,8 @@ def _cases(name: str) -> list[tuple[str, Any]]:
 
 
 def _peer(label: str, row: dict[str, Any]) -> str:
-    chosen = ", ".join(str(value) for value in row["settings"].values())
-    return f"{label} ({chosen})" if chosen else label
+    chosen = ", ".join(f"{key} {value}" for key, value in row["settings"].items())
+    return f"{label.split()[0]} ({chosen})" if chosen else label
 
 
 def _median(ordered: list[float]) -> float:

@@ -87,7 +87,8 @@ class Dense:
 
     Args:
         model: Its weights are read now; gradients flow to them.
-        dtype: Of the matrix products; what lies between layers keeps the dtype of the embedding.
+        dtype: Of the matrix products; what lies between layers keeps the dtype of the embedding, or is float32 where
+            the kernels do it.
     """
 
     def __init__(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> None:

@@ -25,13 +25,13 @@ static inline void project(const Matrix *m, const elem *a, int64_t rows, float *
             float part[CHUNK * PANEL];
             panel_product(a + row * m->in, count, m->in, m->weights + column * m->in, m->in / PAIR, part, PANEL, 0);
             for (int64_t i = 0; i < count; i++) {
-                float *source = part + i * PANEL, *target = sums + (row + i) * m->out + column;
+                float *source = part + i * PANEL;
+                int64_t place = (row + i) * m->out + column;
                 for (int64_t j = 0; j < real && m->bias; j++) source[j] += m->bias[column + j];
                 if (rounded)
-                    for (int64_t j = 0; j < real; j += LANES)
-                        store_elements(rounded + (row + i) * m->out + column + j, load(source + j));
+                    for (int64_t j = 0; j < real; j += LANES) store_elements(rounded + place + j, load(source + j));
                 else
-                    for (int64_t j = 0; j < real; j++) target[j] = add ? target[j] + source[j] : source[j];
+                    for (int64_t j = 0; j < real; j++) sums[place + j] = add ? sums[place + j] + source[j] : source[j];
             }
         }
     }
