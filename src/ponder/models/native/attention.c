@@ -1,8 +1,8 @@
 /* Causal attention over packed tokens: sequences, and trees of sequences that begin with the same trunk.
 
    A tree's branches each see all of their trunk and themselves. Queries (tokens, query heads, dim), keys and values
-   (tokens, key heads, dim). Nothing is padded, places that a query may not see are hardly computed, and scores live only
-   for a block of queries. The torch code that says the same is ponder/models/packed.py.
+   (tokens, key heads, dim). Nothing is padded, places that a query may not see are hardly computed, and scores live
+   only for a block of queries. The torch code that says the same is ponder/models/packed.py.
 
    Source: gradients by recomputed scores as in Dao et al. 2022 (arXiv:2205.14135), algorithm 4. */
 
@@ -14,12 +14,12 @@ typedef struct {
     const elem *query, *key, *value;
     int64_t query_heads, key_heads, dim;
     float scaling;
-    int64_t window;                         /* tokens that are seen, or 0 for all */
+    int64_t window; /* tokens that are seen, or 0 for all */
     int64_t trees;
-    const int64_t *trunks, *trunk_starts;   /* (trees,) tokens, and their first row */
-    const int64_t *families;                /* (trees + 1,) where a tree's branches begin */
+    const int64_t *trunks, *trunk_starts; /* (trees,) tokens, and their first row */
+    const int64_t *families;              /* (trees + 1,) where a tree's branches begin */
     const int64_t *branches, *branch_starts;
-    char *scratch;                          /* (threads, scratch_bytes) */
+    char *scratch; /* (threads, scratch_bytes) */
     int64_t scratch_bytes;
 } Attention;
 
@@ -37,8 +37,7 @@ static void *take(char **room, int64_t bytes) {
 static void collect(const elem *all, int64_t stride, const Sequence *s, int64_t dim, elem *out) {
     for (int64_t t = 0; t < s->shared; t++, out += dim)
         memcpy(out, all + (s->shared_start + t) * stride, sizeof(elem) * dim);
-    for (int64_t t = 0; t < s->length; t++, out += dim)
-        memcpy(out, all + (s->start + t) * stride, sizeof(elem) * dim);
+    for (int64_t t = 0; t < s->length; t++, out += dim) memcpy(out, all + (s->start + t) * stride, sizeof(elem) * dim);
 }
 
 static Sequence sequence_of(const Attention *a, int64_t tree, int64_t branch) {
@@ -91,9 +90,9 @@ static void forward(const Attention *a, Sequence s, int64_t head, elem *out, flo
                               width, 0);
             for (int64_t q = 0; q < count; q++) {
                 int64_t place = s.shared + begin + q;
-                sums[first + q * a->query_heads] = softmax(scores + q * width, weights + q * width,
-                                                           first_seen(a, place) - from, place + 1 - from, width,
-                                                           a->scaling);
+                sums[first + q * a->query_heads] =
+                    softmax(scores + q * width, weights + q * width, first_seen(a, place) - from, place + 1 - from,
+                            width, a->scaling);
             }
             for (int64_t i = 0; i < dim; i += PANEL) {
                 float part[BLOCK * PANEL];
@@ -111,7 +110,8 @@ void attention_forward(const Attention *a, elem *out, float *sums, int64_t threa
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int64_t task = 0; task < (a->trees + branches) * a->key_heads; task++) {
         int64_t place = task / a->key_heads, tree = place, branch = place - a->trees;
-        if (branch < 0) branch = -1;
+        if (branch < 0)
+            branch = -1;
         else
             for (tree = 0; a->families[tree + 1] <= branch;) tree++;
         forward(a, sequence_of(a, tree, branch), task % a->key_heads, out, sums,
@@ -225,13 +225,12 @@ static void backward_tree(const Attention *a, const Gradients *g, int64_t tree, 
     }
 }
 
-void attention_backward(const Attention *a, const elem *out, const elem *grad, const float *sums, elem *query, elem *key,
-                        elem *value, int64_t threads) {
+void attention_backward(const Attention *a, const elem *out, const elem *grad, const float *sums, elem *query,
+                        elem *key, elem *value, int64_t threads) {
     Gradients g = {out, grad, sums, query, key, value};
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int64_t task = 0; task < a->trees * a->key_heads; task++)
-        backward_tree(a, &g, task / a->key_heads, task % a->key_heads,
-                      a->scratch + thread_number() * a->scratch_bytes);
+        backward_tree(a, &g, task / a->key_heads, task % a->key_heads, a->scratch + thread_number() * a->scratch_bytes);
 }
 
 /* Bytes of scratch that a thread needs for sequences of up to so many tokens. */

@@ -39,15 +39,15 @@ typedef struct {
     float eps;
 } Model;
 
-typedef struct { /* what a step writes */
-    float *states;     /* (rows, width): embeddings at first, last hidden states at the end */
-    const float *cos;  /* (rows, dim) */
-    const float *sin;  /* (rows, dim), negative in its first half */
-    float *heads;      /* (rows, (query + 2 key heads) * dim) */
-    elem *entry;       /* (rows, width) */
-    elem *attended;    /* (rows, query heads * dim) */
-    elem *inner;       /* (rows, inner) */
-    char *scratch;     /* (threads, scratch_bytes) */
+typedef struct {      /* what a step writes */
+    float *states;    /* (rows, width): embeddings at first, last hidden states at the end */
+    const float *cos; /* (rows, dim) */
+    const float *sin; /* (rows, dim), negative in its first half */
+    float *heads;     /* (rows, (query + 2 key heads) * dim) */
+    elem *entry;      /* (rows, width) */
+    elem *attended;   /* (rows, query heads * dim) */
+    elem *inner;      /* (rows, inner) */
+    char *scratch;    /* (threads, scratch_bytes) */
     int64_t scratch_bytes;
 } Space;
 
@@ -148,7 +148,8 @@ static void weigh(const elem *weights, int64_t count, int64_t stride, const elem
                   int64_t dim, int64_t capacity, float *out) {
     if (begin >= end) return;
     for (int64_t i = 0; i < dim; i += PANEL)
-        panel_product(weights, count, stride, values + i * capacity + begin * PANEL, (end - begin) / PAIR, out + i, dim, 1);
+        panel_product(weights, count, stride, values + i * capacity + begin * PANEL, (end - begin) / PAIR, out + i, dim,
+                      1);
 }
 
 /* Attention of some rows of one group, and of the query heads of one key head. */

@@ -1,9 +1,9 @@
-/* Log-probabilities of the tokens that carry a weight, and the way back; see `TokenLogprobs` in ponder/models/scoring.py. */
+/* Log-probabilities of the tokens that carry a weight, and the way back; see ponder/models/scoring.py. */
 
 #include "vectors.h"
 
-/* scores (rows, vocabulary) become exp((score - highest) / temperature), whose sums' inverses are kept. Log-probabilities
-   of the targets and entropies in nats. The vocabulary is a multiple of LANES. */
+/* scores (rows, vocabulary) become exp((score - highest) / temperature), whose sums' inverses are kept.
+   Log-probabilities of the targets and entropies in nats. The vocabulary is a multiple of LANES. */
 void token_logprobs(float *scores, const int64_t *targets, int64_t rows, int64_t vocabulary, float temperature,
                     float *inverses, float *logprobs, float *entropies, int64_t threads) {
 #pragma omp parallel for schedule(static) num_threads(threads)
@@ -24,7 +24,8 @@ void token_logprobs(float *scores, const int64_t *targets, int64_t rows, int64_t
     }
 }
 
-/* out (rows, vocabulary): gradients of the scores, given those of the log-probabilities: grad (onehot - p) / temperature. */
+/* out (rows, vocabulary): gradients of the scores, from those of the log-probabilities:
+   (onehot - p) grad / temperature. */
 void token_slopes(const float *chances, const int64_t *targets, const float *inverses, const float *grad, int64_t rows,
                   int64_t vocabulary, float temperature, elem *out, int64_t threads) {
 #pragma omp parallel for schedule(static) num_threads(threads)

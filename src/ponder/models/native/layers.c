@@ -1,7 +1,7 @@
 /* What stands between the matrix products of a layer, forward and backward, each in one pass over its tokens.
 
-   The torch code that says the same is ponder/models/operations.py. Sums over tokens (gradients of norm weights) are made
-   per thread and added in the order of threads, so that a number of threads always gives the same bits. */
+   The torch code that says the same is ponder/models/operations.py. Sums over tokens (gradients of norm weights) are
+   made per thread and added in the order of threads, so that a number of threads always gives the same bits. */
 
 #include "vectors.h"
 

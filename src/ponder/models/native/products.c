@@ -40,7 +40,8 @@ void outer(const elem *grad, int64_t stride, const elem *a, int64_t rows, int64_
         for (int64_t t = 0; t < places; t += PANEL) { /* all columns of some rows: they are neighbours in memory */
             int64_t count = smaller(PANEL, rows - t);
             for (int64_t i = 0; i < n; i += PANEL)
-                pack_columns(grad + t * stride + i, stride, count, PANEL, places, PANEL, grad_panels + i * places + t * PANEL);
+                pack_columns(grad + t * stride + i, stride, count, PANEL, places, PANEL,
+                             grad_panels + i * places + t * PANEL);
             for (int64_t i = 0; i < k; i += PANEL)
                 pack_columns(a + t * k + i, k, count, PANEL, places, PANEL, panels + i * places + t * PANEL);
         }

@@ -136,10 +136,11 @@ static inline vec turned_back(const elem *grad, const float *cos, const float *s
     return load_elements(grad + i) * load(cos + i) + load_elements(grad + other) * load(sin + other);
 }
 
-/* out (rows, PANEL), or what is added to it, = a (rows, PAIR * steps) times a packed panel; `rows` is constant once this
-   is inlined. */
-static inline __attribute__((always_inline)) void sums(const int rows, const elem *a, int64_t stride, int64_t next, const elem *panel,
-                                                       int64_t steps, float *out, int64_t out_stride, int add) {
+/* out (rows, PANEL), or what is added to it, = a (rows, PAIR * steps) times a packed panel; `rows` is constant once
+   this is inlined. */
+static inline __attribute__((always_inline)) void sums(const int rows, const elem *a, int64_t stride, int64_t next,
+                                                       const elem *panel, int64_t steps, float *out, int64_t out_stride,
+                                                       int add) {
     vec low[TILE], high[TILE];
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
@@ -161,15 +162,15 @@ static inline __attribute__((always_inline)) void sums(const int rows, const ele
 }
 
 /* The same for any number of rows up to TILE. */
-static inline void tile_product(int rows, const elem *a, int64_t stride, int64_t next, const elem *panel, int64_t steps, float *out,
-                                int64_t out_stride, int add) {
+static inline void tile_product(int rows, const elem *a, int64_t stride, int64_t next, const elem *panel, int64_t steps,
+                                float *out, int64_t out_stride, int add) {
     switch (rows) {
-#define CASE(n)                                                                                                        \
-    case n:                                                                                                            \
-        sums(n <= TILE ? n : TILE, a, stride, next, panel, steps, out, out_stride, add);                                     \
+#define CASE(n)                                                                          \
+    case n:                                                                              \
+        sums(n <= TILE ? n : TILE, a, stride, next, panel, steps, out, out_stride, add); \
         break;
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13)
-        CASE(14)
+        CASE(1)
+        CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
 #undef CASE
     }
 }
@@ -200,8 +201,10 @@ static inline void pack_rows(const elem *rows, int64_t stride, int64_t count, in
     for (int64_t t = 0; t < places; t++) {
         elem *place = out + t / PANEL * PANEL * dim + t % PANEL * PAIR;
         for (int64_t i = 0; i < dim; i += PAIR, place += PANEL * PAIR)
-            if (t < count) memcpy(place, rows + t * stride + i, sizeof(elem) * PAIR);
-            else memset(place, 0, sizeof(elem) * PAIR);
+            if (t < count)
+                memcpy(place, rows + t * stride + i, sizeof(elem) * PAIR);
+            else
+                memset(place, 0, sizeof(elem) * PAIR);
     }
 }
 
