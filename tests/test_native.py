@@ -26,6 +26,7 @@ TOKENS = torch.randint(0, 320, (17, 70), generator=torch.Generator().manual_seed
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine on which nothing was built yet."""
+    monkeypatch.delenv(build.SWITCH, raising=False)
     monkeypatch.setattr(build, "user_cache_path", lambda _: tmp_path)
     build._load.cache_clear()
     yield tmp_path
