@@ -11,7 +11,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from benchmarks import shapes
-from benchmarks.turns import Side, compare_choices, options, run_cases
+from benchmarks.turns import Side, choices, compare_choices, options, run_cases
 from ponder.core.types import Json
 
 CASES: dict[str, Json] = {
@@ -47,9 +47,8 @@ def measure(name: str, asked: Namespace, folder: Path) -> Json:
     settings = trl_settings(case) if asked.tune else TRL_SETTINGS[name]
     plan = {**case, "model": str(shapes.make(case["model"], folder)), "steps": asked.pairs + 2, "lr": LR}
     own = Side("ponder", "ponder_sft", settings={"autocast": True})
-    labels = ["trl" if len(settings) == 1 else "trl " + " ".join(map(str, choice.values())) for choice in settings]
-    choices = [Side(label, "trl_sft", "hf", choice) for label, choice in zip(labels, settings, strict=True)]
-    return {"workload": case, **compare_choices(own, choices, plan, asked.pairs)}
+    peers = choices("trl", "trl_sft", "hf", settings)
+    return {"workload": case, **compare_choices(own, peers, plan, asked.pairs)}
 
 
 def main() -> int:

@@ -137,9 +137,15 @@ def compare(sides: Sequence[Side], case: Mapping[str, Any], pairs: int, warmup: 
     return _result(sides, reports, versions)
 
 
-def compare_choices(own: Side, choices: Sequence[Side], case: Mapping[str, Any], pairs: int) -> Json:
+def choices(name: str, worker: str, peer: str, settings: Sequence[Json]) -> list[Side]:
+    """One peer with each of some settings; they stand in its name when there are several."""
+    labels = [name if len(settings) == 1 else f"{name} {' '.join(map(str, choice.values()))}" for choice in settings]
+    return [Side(label, worker, peer, choice) for label, choice in zip(labels, settings, strict=True)]
+
+
+def compare_choices(own: Side, peers: Sequence[Side], case: Mapping[str, Any], pairs: int) -> Json:
     """Ponder beside one choice of a peer after the other, so that they do not crowd the memory; the best one counts."""
-    results = [compare([own, choice], case, pairs) for choice in choices]
+    results = [compare([own, peer], case, pairs) for peer in peers]
     best = max(results, key=lambda result: result["sides"][result["best_peer"]]["rate"])
     merged = {name: row for result in results for name, row in result["sides"].items()}
     ratios = {name: row for result in results for name, row in result["ratios"].items()}

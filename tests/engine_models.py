@@ -42,6 +42,12 @@ _COMMON: dict[str, Any] = {
     "initializer_range": 0.3,
 }
 _WIDE = _COMMON | {"hidden_size": 128, "intermediate_size": 96, "initializer_range": 0.15}
+_ROTATIONS: dict[str, dict[str, Any]] = {
+    "llama3": {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+               "original_max_position_embeddings": 64, "rope_theta": 1e4},
+    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "rope_theta": 1e4},
+    "dynamic": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4},
+}  # fmt: skip
 
 FAMILIES: dict[str, Any] = {
     "qwen2": Qwen2Config(**_COMMON),
@@ -56,6 +62,7 @@ FAMILIES: dict[str, Any] = {
     "wide_qwen3": Qwen3Config(**(_WIDE | {"num_attention_heads": 6}), head_dim=32, tie_word_embeddings=True),
     "wide_llama": LlamaConfig(**_WIDE, mlp_bias=True, attention_bias=True),
     "wide_mistral": MistralConfig(**_WIDE, sliding_window=WINDOW),
+    **{f"wide_{kind}": LlamaConfig(**_WIDE, rope_parameters=rope) for kind, rope in _ROTATIONS.items()},
 }
 NATIVE = [name for name in FAMILIES if name.startswith("wide_")]
 

@@ -124,7 +124,7 @@ class NativeStep:
             first += cohort.rows
         space = self._space(len(ids), max(part.prefix + part.capacity for part in parts))
         space.states, space.cos, space.sin = (tensor.data_ptr() for tensor in (states, cos, sin))
-        self.kernels.library.step(
+        self.kernels.functions.step(
             ctypes.byref(self._model), parts, c_int64(len(cohorts)), c_int64(len(ids)), ctypes.byref(space),
             c_int64(self._threads),
         )  # fmt: skip
@@ -195,7 +195,7 @@ class NativeStep:
     def _space(self, rows: int, places: int) -> _Space:
         """Room for a step; kept, and grown when it has to be."""
         heads = (self._query_heads + 2 * self._key_heads) * self._dense.head_dim
-        scratch = int(self.kernels.library.scratch_bytes(c_int64(self._dense.head_dim), c_int64(places)))
+        scratch = int(self.kernels.functions.scratch_bytes(c_int64(self._dense.head_dim), c_int64(places)))
         sizes = {
             "heads": (rows * heads, torch.float32),
             "entry": (rows * self._width, self._dtype),

@@ -73,7 +73,7 @@ class _TreeAttention(torch.autograd.Function):
         query, key, value = (tensor.contiguous() for tensor in (query, key, value))
         output, sums = torch.empty_like(query), query.new_empty(query.shape[:2], dtype=torch.float32)
         plan, _scratch = _plan(kernels, trees, query, key, value, scaling, window)
-        kernels.library.attention_forward(
+        kernels.functions.attention_forward(
             ctypes.byref(plan), *(c_void_p(t.data_ptr()) for t in (output, sums)), c_int64(torch.get_num_threads())
         )
         ctx.given = kernels, trees, scaling, window
@@ -87,7 +87,7 @@ class _TreeAttention(torch.autograd.Function):
         grad = grad.contiguous()
         down = [torch.empty_like(tensor) for tensor in (query, key, value)]
         plan, _scratch = _plan(kernels, trees, query, key, value, scaling, window)
-        kernels.library.attention_backward(
+        kernels.functions.attention_backward(
             ctypes.byref(plan),
             *(c_void_p(tensor.data_ptr()) for tensor in (output, grad, sums, *down)),
             c_int64(torch.get_num_threads()),
@@ -100,7 +100,7 @@ def _plan(
 ) -> tuple[_Attention, Tensor]:
     """The kernel's description of the work, and its scratch, which has to outlive the call."""
     _, query_heads, dim = query.shape
-    size = kernels.library.attention_scratch(c_int64(dim), c_int64(trees.longest))
+    size = kernels.functions.attention_scratch(c_int64(dim), c_int64(trees.longest))
     scratch = torch.empty(size * torch.get_num_threads(), dtype=torch.uint8)
     numbers = {name: tensor.data_ptr() for name, tensor in trees.numbers.items()}
     plan = _Attention(

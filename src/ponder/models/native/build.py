@@ -34,7 +34,7 @@ class Unavailable(Exception):
 class Kernels:
     """The kernels, compiled for one kind of elements."""
 
-    library: ctypes.CDLL
+    functions: ctypes.CDLL
     rounded: bool
     """Elements of matrices are bfloat16, else float32."""
     panel: int
@@ -80,12 +80,12 @@ def _load(rounded: bool) -> Kernels | str:
     """The kernels, or why there are none; tried once."""
     try:
         path = _built(rounded)
-        library = ctypes.CDLL(str(path))
+        functions = ctypes.CDLL(str(path))
     except (Unavailable, OSError, subprocess.SubprocessError) as error:
         return str(error)
     for name in ("panel", "lanes", "scratch_bytes", "attention_scratch"):
-        getattr(library, name).restype = ctypes.c_int64
-    return Kernels(library, rounded, library.panel(), library.lanes())
+        getattr(functions, name).restype = ctypes.c_int64
+    return Kernels(functions, rounded, functions.panel(), functions.lanes())
 
 
 def _built(rounded: bool) -> Path:

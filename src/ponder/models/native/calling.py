@@ -18,12 +18,13 @@ def call(kernels: Kernels, name: str, *arguments: Tensor | float | None) -> None
         name: Of the function in C.
         *arguments: In the order of its parameters; tensors lie on the CPU, contiguous, and outlive the call.
     """
-    getattr(kernels.library, name)(*map(_converted, arguments))
+    getattr(kernels.functions, name)(*map(_converted, arguments))
 
 
 def _converted(argument: Any) -> Any:
     if isinstance(argument, Tensor):
-        assert argument.is_contiguous(), "a kernel reads memory in order"
+        if not argument.is_contiguous():  # not an assertion: without it a kernel would read foreign memory
+            raise ValueError("a kernel reads memory in order")
         return c_void_p(argument.data_ptr())
     if argument is None:
         return None
