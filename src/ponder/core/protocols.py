@@ -18,6 +18,7 @@ from ponder.core.types import (
     Sampling,
     StepVerdict,
     Surrogate,
+    TopK,
     Trace,
     Verdict,
 )
@@ -116,6 +117,23 @@ class Reference(Protocol):
         ...
 
 
+class Teacher(Protocol):
+    """A larger model that is asked what it thinks of a student's text, token by token of the student.
+
+    It is given traces with `prompt_tokens` and `tokens` of the student, and answers for the whole sequence
+    (prompt and completion, T tokens). Tokens that it cannot speak about (another tokenizer cuts the text elsewhere,
+    the prompt) are marked, never guessed.
+    """
+
+    def logprobs(self, traces: Sequence[Trace]) -> list[FloatArray]:
+        """Per trace (T,): log-probability of each token given those before it, nats; NaN where it cannot say."""
+        ...
+
+    def top(self, traces: Sequence[Trace], k: int) -> list[TopK]:
+        """Per trace: the k likeliest tokens of every position of the completion, at temperature 1."""
+        ...
+
+
 class Objective(Protocol):
     """Credit assignment: a group of traces becomes per-token streams."""
 
@@ -124,8 +142,13 @@ class Objective(Protocol):
         """The shape of the policy loss that the trainer is asked for."""
         ...
 
-    def __call__(self, group: Group, reference: Reference | None = None) -> list[Example]:
-        """Examples for the traces that teach something, aligned with their tokens."""
+    def __call__(
+        self, group: Group, reference: Reference | None = None, teacher: Teacher | None = None
+    ) -> list[Example]:
+        """Examples for the traces that teach something, aligned with their tokens.
+
+        `reference` is the policy that the student should stay near, `teacher` the model that it should become like.
+        """
         ...
 
 

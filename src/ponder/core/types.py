@@ -79,6 +79,17 @@ class Sampling(Record):
     """Strings that end a completion; the string itself is kept out of the text."""
 
 
+class Caps(Record):
+    """What asking a model may use up before nothing new is begun; None is no cap."""
+
+    cost: float | None = Field(default=None, ge=0.0)
+    """Money, in the currency of the model's price."""
+    tokens: int | None = Field(default=None, ge=0)
+    """Prompt and completion tokens together."""
+    seconds: float | None = Field(default=None, ge=0.0)
+    """Of all attempts together."""
+
+
 class Usage(Record):
     """Token counts of one completion."""
 
@@ -87,6 +98,8 @@ class Usage(Record):
     """All generated tokens up to and with the end-of-turn token."""
     thinking_tokens: int = 0
     """Generated tokens inside the thinking tags, tags included."""
+    estimated: bool = False
+    """The counts were guessed from the text, because whoever sampled it did not say."""
 
 
 class Finish(StrEnum):
@@ -96,7 +109,10 @@ class Finish(StrEnum):
     """The model ended its turn, or a stop string was met."""
     LENGTH = "length"
     """`max_new_tokens` ran out: truncated."""
+    REFUSED = "refused"
+    """A served model's filter or the model itself declined to answer: stored and counted, never learnt from."""
     ERROR = "error"
+    """The sampler failed; the text is what had come until then."""
 
 
 class Completion(Record):
@@ -119,6 +135,12 @@ class Completion(Record):
     seconds: float = 0.0
     policy_step: int = 0
     """Optimiser steps the policy had taken when this was sampled."""
+    temperature: float | None = None
+    """The temperature it was drawn at, where the samples of one problem differ in it."""
+    model: str = ""
+    """What a served model called itself in its reply; empty for models of this machine."""
+    raw: str | None = None
+    """The text as it was served, where its form was changed to Ponder's (thinking in tags)."""
 
 
 class Outcome(StrEnum):
@@ -193,6 +215,24 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class TopK:
+    """What a teacher expected at each token of a sequence: its likeliest tokens, and the mass of all others.
+
+    Row t speaks about predicting `tokens[t]` from `tokens[:t]`. A row that says nothing has only ids of -1. Rows with
+    fewer than k known tokens are filled with ids of -1 and log-probabilities of minus infinity.
+    """
+
+    ids: IntArray  # (T, k) in the student's vocabulary
+    logprobs: FloatArray  # (T, k) nats, at temperature 1 over the whole vocabulary
+    tail: FloatArray  # (T,) log of the mass outside of the k tokens, nats; minus infinity when nothing is left
+
+    def __post_init__(self) -> None:
+        """Refuse streams that do not line up."""
+        if self.ids.shape != self.logprobs.shape or len(self.tail) != len(self.ids):
+            raise ValueError(f"top-k of {self.ids.shape} ids, {self.logprobs.shape} logprobs, {len(self.tail)} tails")
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """One sequence as the trainer sees it: per-token streams, all of length T and aligned with `tokens`.
 
@@ -212,6 +252,9 @@ class Example:
     """This example's part of the policy loss's denominator (1 for a per-sequence mean, its length for a token mean,
     the constant maximum length for Dr. GRPO)."""
     ref_logprob: FloatArray | None = None  # (T,) under the reference policy, nats
+    kd_weight: FloatArray | None = None  # (T,) membership of the divergence from the teacher
+    topk: TopK | None = None
+    """What the teacher expected; there where `kd_weight` is."""
 
     def __post_init__(self) -> None:
         """Refuse streams that do not line up."""
@@ -219,10 +262,28 @@ class Example:
         for name in ("ce_weight", "pg_weight", "advantage", "logprob"):
             if len(getattr(self, name)) != length:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries for {length} tokens")
+        if (self.kd_weight is None) != (self.topk is None):
+            raise ValueError("kd_weight and topk come together")
+        for name, stream in (("kd_weight", self.kd_weight), ("topk", None if self.topk is None else self.topk.ids)):
+            if stream is not None and len(stream) != length:
+                raise ValueError(f"{name} has {len(stream)} rows for {length} tokens")
+
+
+class Divergence(Record):
+    """The shape of the divergence between teacher and student that an objective asks the trainer for."""
+
+    beta: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Generalised Jensen-Shannon (arXiv:2306.13649, section 2): 0 is KL(teacher || student), 1 the reverse."""
+    temperature: float = Field(default=1.0, gt=0.0, le=100.0)
+    """Softens both distributions; the loss is multiplied by its square, so that its gradient keeps its size."""
+    weight: float = Field(default=1.0, ge=0.0)
+    """Of the divergence beside the other terms of the loss."""
 
 
 class Surrogate(Record):
-    """The shape of the per-token policy loss that an objective asks the trainer for."""
+    """The shape of the loss that an objective asks the trainer for."""
+
+    divergence: Divergence = Divergence()
 
     clip_low: float = Field(default=0.2, ge=0.0)
     """The ratio is clipped at 1 - clip_low where that lowers the objective."""

@@ -84,6 +84,8 @@ def _verdict(problem: Problem, completion: Completion, verifier: Verifier) -> Ve
         return verdict.model_copy(update={"reward": None})
     if completion.finish is Finish.LENGTH:
         return Verdict.wrong(reason="truncated")
+    if completion.finish is Finish.REFUSED:
+        return Verdict.wrong(reason="refused")
     if _number(verdict.reward) is None:
         return Verdict.unknown("the verifier's reward is not a finite number", verdict.answer)
     return verdict

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from ponder.core.errors import ConfigurationError
-from ponder.core.protocols import Reference
+from ponder.core.protocols import Reference, Teacher
 from ponder.core.types import Example, Finish, Group, Record, Surrogate, Trace
 
 Rewards = npt.NDArray[np.float64]
@@ -43,7 +43,9 @@ class PolicyGradient(Record, ABC):
     def averaging(self, members: int) -> tuple[float, float]:
         """Weight of each of a completion's `members` tokens, and its share of the step's denominator."""
 
-    def __call__(self, group: Group, reference: Reference | None = None) -> list[Example]:
+    def __call__(
+        self, group: Group, reference: Reference | None = None, teacher: Teacher | None = None
+    ) -> list[Example]:
         """One example per judged completion.
 
         When all rewards are equal the advantages are exactly 0 and the members stay: they count in the step's

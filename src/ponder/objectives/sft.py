@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ponder.core.errors import ConfigurationError
-from ponder.core.protocols import Objective, Reference
+from ponder.core.protocols import Objective, Reference, Teacher
 from ponder.core.types import Example, Group, Record, Surrogate
 
 
@@ -21,7 +21,9 @@ class SFT(Record):
         """There is no policy loss."""
         return Surrogate()
 
-    def __call__(self, group: Group, reference: Reference | None = None) -> list[Example]:
+    def __call__(
+        self, group: Group, reference: Reference | None = None, teacher: Teacher | None = None
+    ) -> list[Example]:
         """One example per completion that is not empty.
 
         Raises:
