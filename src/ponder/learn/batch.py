@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import Example
+from ponder.learn.divergence import Expected
 from ponder.models.packed import MATERIALISE_UP_TO, PackedLayout
 
 
@@ -22,6 +23,8 @@ class Denominators:
     """Sum of `ce_weight`."""
     policy: float
     """Sum of `pg_share`."""
+    divergence: float = 0.0
+    """Sum of `kd_weight`."""
 
     @classmethod
     def of(cls, examples: Sequence[Example]) -> Denominators:
@@ -36,7 +39,9 @@ class Denominators:
                 "examples have members of the policy loss (pg_weight) but their pg_share sums to nothing",
                 fix="let the objective give each example its part of the denominator",
             )
-        return cls(float(sum(e.ce_weight[1:].sum(dtype=np.float64) for e in examples)), policy)
+        cross_entropy = float(sum(e.ce_weight[1:].sum(dtype=np.float64) for e in examples))
+        divergence = sum(e.kd_weight[1:].sum(dtype=np.float64) for e in examples if e.kd_weight is not None)
+        return cls(cross_entropy, policy, float(divergence))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,9 @@ class MicroBatch:
     advantage: Tensor  # (N,)
     logprob: Tensor  # (N,)
     ref_logprob: Tensor  # (N,) NaN where there is none
+    kd_weight: Tensor  # (N,)
+    expected: Expected | None
+    """Of the teacher, for all N; None when no target has a `kd_weight`."""
 
 
 @dataclass(slots=True)
@@ -133,18 +141,45 @@ def pack(families: Sequence[Family], device: torch.device | str) -> MicroBatch:
         advantage=_joined([e.advantage[_targets(e)] for e in members], device),
         logprob=_joined([e.logprob[_targets(e)] for e in members], device),
         ref_logprob=_joined([_reference(e)[_targets(e)] for e in members], device),
+        kd_weight=_joined([_kd_weight(e)[_targets(e)] for e in members], device),
+        expected=_expected(members, device),
     )
 
 
 def _targets(example: Example) -> np.ndarray:
     """Positions of the tokens that carry a weight and can be predicted."""
-    chosen = (example.ce_weight != 0) | (example.pg_weight != 0)
+    chosen = (example.ce_weight != 0) | (example.pg_weight != 0) | (_kd_weight(example) != 0)
     chosen[:1] = False
     return chosen.nonzero()[0]
 
 
 def _reference(example: Example) -> np.ndarray:
     return np.full(len(example.tokens), np.nan) if example.ref_logprob is None else example.ref_logprob
+
+
+def _kd_weight(example: Example) -> np.ndarray:
+    return np.zeros(len(example.tokens), np.float32) if example.kd_weight is None else example.kd_weight
+
+
+def _expected(members: Sequence[Example], device: torch.device | str) -> Expected | None:
+    """What teachers expected at every target, as wide as the widest; rows without a teacher have no ids."""
+    width = max((e.topk.ids.shape[1] for e in members if e.topk is not None), default=0)
+    if not width:
+        return None
+    ids, logprobs, tails = [], [], []
+    for example in members:
+        targets, found = _targets(example), example.topk
+        rows = np.full((len(targets), width), -1, np.int32)
+        values = np.full((len(targets), width), -np.inf, np.float32)
+        tail = np.zeros(len(targets), np.float32)
+        if found is not None:
+            known = found.ids.shape[1]
+            rows[:, :known], values[:, :known] = found.ids[targets], found.logprobs[targets]
+            tail = found.tail[targets]
+        ids.append(rows)
+        logprobs.append(values)
+        tails.append(tail)
+    return Expected(_joined(ids, device, torch.long), _joined(logprobs, device), _joined(tails, device))
 
 
 def _families(examples: Sequence[Example], lengths: Sequence[int], share_up_to: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""The loss of one micro-batch (cross-entropy, clipped surrogate, k3 KL) and its backward pass.
+"""The loss of one micro-batch (cross-entropy, clipped surrogate, k3 KL, divergence) and its backward pass.
 
 Every term is a sum over tokens divided by a denominator of the whole step. So the tokens can be cut into
 chunks at the vocabulary product as well: a chunk's logits are made, differentiated and forgotten before the
@@ -17,8 +17,9 @@ from transformers import PreTrainedModel
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import Metrics, Surrogate
 from ponder.learn.batch import Denominators, MicroBatch
+from ponder.learn.divergence import divergence
 from ponder.models.head import forward_of
-from ponder.models.scoring import scorer_of
+from ponder.models.scoring import Scorer, TokenLogprobs, scorer_of
 
 CHUNK_ENTRIES = 1 << 21
 """Logits held at a time (targets x vocabulary), but never fewer than `MIN_CHUNK` targets."""
@@ -56,7 +57,7 @@ class Totals:
     @property
     def loss(self) -> float:
         """The loss of the step."""
-        return float(sum(self.sums[name] for name in ("loss_ce", "loss_policy", "loss_kl")))
+        return float(sum(self.sums[name] for name in ("loss_ce", "loss_policy", "loss_kl", "loss_kd")))
 
     def metrics(self) -> Metrics:
         """Means by name; policy metrics only when the step had a policy loss."""
@@ -67,6 +68,8 @@ class Totals:
             "entropy": total["entropy"] / total["targets"],
             "targets": total["targets"],
         }
+        if taught := total.get("taught", 0.0):
+            result |= {"loss_kd": total["loss_kd"], "divergence": total["divergence"] / taught}
         members = total.get("members", 0.0)
         if not members:
             return result
@@ -95,12 +98,30 @@ def backward(model: PreTrainedModel, batch: MicroBatch, settings: LossSettings, 
     for start in range(0, len(batch.source), chunk):
         part = slice(start, start + chunk)
         leaf = rows[batch.source[part]].requires_grad_()
-        logprob, entropy = scorer.logprobs(leaf, batch.target[part], settings.temperature)
+        logprob, entropy, taught = _scored(scorer, leaf, batch, part, settings, totals)
         totals.add(entropy=entropy.sum(), targets=torch.tensor(float(len(entropy))))
-        _loss(logprob, batch, part, settings, totals).backward()
+        (_loss(logprob, batch, part, settings, totals) + taught).backward()
         assert leaf.grad is not None
         grad.index_add_(0, batch.source[part], leaf.grad.to(grad.dtype))
     hidden.backward(grad)
+
+
+def _scored(
+    scorer: Scorer, rows: Tensor, batch: MicroBatch, part: slice, settings: LossSettings, totals: Totals
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probability and entropy of the chunk's targets, and its share of the divergence from the teacher."""
+    nothing, target = torch.zeros((), device=rows.device), batch.target[part]
+    taught = batch.kd_weight[part].nonzero()[:, 0]
+    if batch.expected is None or not len(taught):
+        return *scorer.logprobs(rows, target, settings.temperature), nothing
+    scores = scorer.scores(rows)
+    heated = scores if settings.temperature == 1.0 else scores / settings.temperature
+    logprob, entropy = TokenLogprobs.apply(heated, target)  # type: ignore[misc]
+    shape, weight = settings.surrogate.divergence, batch.kd_weight[part][taught]
+    gaps = divergence(scores[taught].log_softmax(-1), batch.expected.part(part).part(taught), shape)
+    loss = shape.weight * (weight * gaps).sum() / settings.denominators.divergence
+    totals.add(loss_kd=loss, divergence=gaps.sum(), taught=torch.tensor(float(len(taught))))
+    return logprob, entropy, loss
 
 
 def _loss(logprob: Tensor, batch: MicroBatch, part: slice, settings: LossSettings, totals: Totals) -> Tensor:

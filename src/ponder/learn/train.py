@@ -103,7 +103,8 @@ class LocalTrainer:
         Members without advantage are the rule once a policy has become good, and cost nothing.
         """
         paid = (example.pg_weight != 0) & ((example.advantage != 0) | (self.surrogate.kl_coef > 0))
-        return bool(paid.any() or example.ce_weight.any())
+        taught = example.kd_weight is not None and example.kd_weight.any()
+        return bool(paid.any() or example.ce_weight.any() or taught)
 
     def sampler(self) -> Sampler:
         """A sampler over the weights as they are whenever it is called."""

@@ -21,6 +21,10 @@ class Scorer(Protocol):
         """Logits (N, V), float32, of hidden states (N, width)."""
         ...
 
+    def scores(self, hidden: Tensor) -> Tensor:
+        """The same logits (N, V), whose gradient flows to hidden states and weights."""
+        ...
+
     def logprobs(self, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """Log-probability of each target (N,), whose gradient flows to hidden states and weights, and entropy (N,).
 
@@ -54,6 +58,10 @@ class TorchScorer:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """See `Scorer.logits`."""
+        return logits(self._model, hidden)
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """See `Scorer.scores`."""
         return logits(self._model, hidden)
 
     def logprobs(self, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ An objective adds two things: how rewards become advantages, and how a completio
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydantic import Field
 
 from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Reference, Teacher
-from ponder.core.types import Example, Finish, Group, Record, Surrogate, Trace
+from ponder.core.types import Example, Finish, FloatArray, Group, Record, Surrogate, Trace
 
 Rewards = npt.NDArray[np.float64]
 
@@ -69,7 +70,7 @@ class PolicyGradient(Record, ABC):
         advantages = np.zeros(len(rewards)) if equal else self.advantages(rewards)
         scores = self._reference_logprobs(traces, reference)
         return [
-            self._example(trace, float(advantage), score)
+            policy_example(trace, float(advantage), self.averaging, score)
             for trace, advantage, score in zip(traces, advantages, scores, strict=True)
         ]
 
@@ -90,27 +91,49 @@ class PolicyGradient(Record, ABC):
             )
         return reference.logprobs([_sequence(trace) for trace in traces])
 
-    def _example(self, trace: Trace, advantage: float, score: npt.NDArray[np.float32] | None) -> Example:
-        completion = trace.completion
-        sequence = _sequence(trace)
-        if completion.logprobs is None:
-            raise _incomplete(trace, "the log-probabilities it was sampled with")
-        start = len(sequence) - len(completion.logprobs)
-        member = np.arange(len(sequence)) >= start
-        member[[start + position for position in completion.forced]] = False
-        weight, share = self.averaging(int(member.sum()))
-        logprob = np.zeros(len(sequence), dtype=np.float32)
-        logprob[start:] = completion.logprobs
-        return Example(
-            tokens=np.array(sequence, dtype=np.int32),
-            prompt_length=start,
-            ce_weight=np.zeros(len(sequence), dtype=np.float32),
-            pg_weight=np.where(member, weight, 0.0).astype(np.float32),
-            advantage=np.where(member, advantage, 0.0).astype(np.float32),
-            logprob=logprob,
-            pg_share=share,
-            ref_logprob=score,
-        )
+
+def policy_example(
+    trace: Trace,
+    advantage: float | FloatArray,
+    averaging: Callable[[int], tuple[float, float]] | None = None,
+    score: FloatArray | None = None,
+    known: npt.NDArray[np.bool_] | None = None,
+) -> Example:
+    """The streams of a completion that the policy itself sampled.
+
+    Args:
+        trace: With the tokens and log-probabilities it was sampled with.
+        advantage: Of all its tokens, or (T,) of each.
+        averaging: Weight of each of its n members, and its share of the step's denominator; a mean over all tokens of
+            the step by default.
+        score: (T,) log-probabilities under the reference policy, nats.
+        known: (T,) which tokens may be members; all by default. Forced tokens never are.
+
+    Raises:
+        ConfigurationError: If tokens or log-probabilities are missing.
+    """
+    completion = trace.completion
+    sequence = _sequence(trace)
+    if completion.logprobs is None:
+        raise _incomplete(trace, "the log-probabilities it was sampled with")
+    start = len(sequence) - len(completion.logprobs)
+    member = np.arange(len(sequence)) >= start
+    member[[start + position for position in completion.forced]] = False
+    if known is not None:
+        member &= known
+    weight, share = (1.0, float(member.sum())) if averaging is None else averaging(int(member.sum()))
+    logprob = np.zeros(len(sequence), dtype=np.float32)
+    logprob[start:] = completion.logprobs
+    return Example(
+        tokens=np.array(sequence, dtype=np.int32),
+        prompt_length=start,
+        ce_weight=np.zeros(len(sequence), dtype=np.float32),
+        pg_weight=np.where(member, weight, 0.0).astype(np.float32),
+        advantage=np.where(member, advantage, 0.0).astype(np.float32),
+        logprob=logprob,
+        pg_share=share,
+        ref_logprob=score,
+    )
 
 
 def _sequence(trace: Trace) -> tuple[int, ...]:

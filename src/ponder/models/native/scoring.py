@@ -36,9 +36,31 @@ class NativeScorer:
         """See `Scorer.logits`."""
         return self.panels.map(hidden, torch.float32)
 
+    def scores(self, hidden: Tensor) -> Tensor:
+        """See `Scorer.scores`; the gradient of the weights is added to them at once, never stored apart."""
+        return _Scores.apply(self.panels, hidden)  # type: ignore[no-any-return]
+
     def logprobs(self, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """See `Scorer.logprobs`; the gradient of the weights is added to them at once, never stored apart."""
         return _TokenLogprobs.apply(self.panels, hidden, targets, temperature)  # type: ignore[no-any-return]
+
+
+class _Scores(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, panels: Panels, hidden: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.panels = panels
+        ctx.save_for_backward(hidden)
+        return panels.map(hidden, torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        panels, (hidden,) = ctx.panels, ctx.saved_tensors
+        (weight,) = panels.weights
+        slopes = grad.to(panels.dtype).contiguous()
+        down = panels.map(slopes, torch.float32, back=True).to(hidden.dtype)
+        if weight.requires_grad:
+            _add(panels.kernels, slopes, hidden.to(panels.dtype).contiguous(), weight)
+        return None, down
 
 
 class _TokenLogprobs(torch.autograd.Function):
