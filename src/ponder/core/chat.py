@@ -8,6 +8,7 @@ a special token inside a user's message stays text: it cannot forge a turn.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from functools import cached_property
 from itertools import pairwise
@@ -57,6 +58,15 @@ class Chat:
     def digest(self) -> str:
         """Hash of the template: models that render differently are different models."""
         return hashlib.blake2b(self.template.encode(), digest_size=8).hexdigest()
+
+    @cached_property
+    def tokens_digest(self) -> str:
+        """Hash of the vocabulary and of how text is cut: tokenizers that agree in it give the same ids."""
+        content = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        for passing in ("truncation", "padding"):
+            content.pop(passing, None)
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     @cached_property
     def prompt_opens_thinking(self) -> bool:

@@ -73,6 +73,8 @@ class Tokens(Record):
     """Generated."""
     trained: int = 0
     """Learnt from, counted as often as they were."""
+    scored: int = 0
+    """Read by a teacher or a reference."""
 
 
 class Attempt(Record):
@@ -189,10 +191,10 @@ _open: list[Ledger] = []
 """Ledgers of this process whose block is running; the last one counts."""
 
 
-def count_tokens(*, prompt: int = 0, sampled: int = 0, trained: int = 0) -> None:
+def count_tokens(*, prompt: int = 0, sampled: int = 0, trained: int = 0, scored: int = 0) -> None:
     """Put tokens on the account of the stage that is running; nothing happens outside one."""
     if _open:
-        _open[-1].add({"prompt": prompt, "sampled": sampled, "trained": trained})
+        _open[-1].add({"prompt": prompt, "sampled": sampled, "trained": trained, "scored": scored})
 
 
 def count_completions(groups: Iterable[Sequence[Completion]]) -> Tokens:

@@ -2,33 +2,37 @@
 
 Every step samples groups from the current weights, judges them with the verifier that also filters traces and scores
 evaluations, turns them into credit by an objective, and takes one optimiser step on the sampled tokens themselves.
+Under `opd` and `kd` a teacher says what it thinks of every token, and the same stage is on-policy distillation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue
 
-from ponder.backends.local import model_parameters, reference_for, trainer_for
+from ponder.backends.local import model_parameters, open_teacher, reference_for, trainer_for
 from ponder.core.answers import split_thinking
 from ponder.core.errors import ConfigurationError
-from ponder.core.plugins import load_plugin
-from ponder.core.protocols import Objective, Reward
-from ponder.core.seeds import derive_seed
-from ponder.core.types import Finish, Group, Json, Metrics, Outcome, Sampling
+from ponder.core.protocols import Teacher
+from ponder.core.seeds import derive_seed, numpy_rng
+from ponder.core.types import Finish, Group, Json, Metrics, Outcome, Sampling, Trace
 from ponder.learn.fit import FitBatch, fit
 from ponder.learn.order import indices_at
 from ponder.learn.rollout import rollout
 from ponder.learn.train import Optimisation
 from ponder.learn.tripwires import Tripwires
-from ponder.models.load import load_model, parameter_count, save_model
+from ponder.models.load import LoadedModel, load_model, parameter_count, save_model
+from ponder.runs.pack import PACK
 from ponder.stages._alarms import Watch
 from ponder.stages._estimate import sampling_estimate, training_estimate
+from ponder.stages._learnable import Choice, learnable, read_traces, traces_path
+from ponder.stages._plugins import TAUGHT, open_objective, open_reward
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, draw_problems, isolation_of, open_tasks, single_turn, verifiers_of
+from ponder.stages._taught import named, taught_batch
 
 TYPICAL_TOKENS = 60
 """Guess of a completion's length for `plan`."""
@@ -37,7 +41,7 @@ TYPICAL_TOKENS = 60
 class Reinforce(Stage):
     """Improves a model on tasks whose answers can be checked."""
 
-    inputs: ClassVar[tuple[str, ...]] = ("model",)
+    inputs: ClassVar[tuple[str, ...]] = ("model", "teacher", "traces")
     observers: ClassVar[tuple[str, ...]] = ("tripwires",)
 
     model: str
@@ -48,6 +52,13 @@ class Reinforce(Stage):
     """Problems to draw from, over all tasks together; each is seen once before any is seen twice."""
     objective: dict[str, JsonValue] = Field(default={"use": "dr_grpo"})
     """An objective's name under `use`, and its settings."""
+    teacher: str | dict[str, str] | None = None
+    """Under `opd` and `kd`, the model that is asked about every token, or models by task (`*`: every other task)."""
+    traces: str | None = None
+    """Under `kd`, stored traces that are mixed in (GKD): an earlier stage, its folder, or a file."""
+    on_policy: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of each step's problems that the policy answers itself; as many stored traces take the place of the
+    others. The policy answers at least one, so that what it does is seen."""
     rewards: dict[str, float | dict[str, JsonValue]] = Field(default={"correct": 1.0})
     """Weight of every reward by name, or `{weight: 0.2, ...settings}`; the policy is paid their weighted sum."""
     steps: int = Field(default=50, ge=1)
@@ -64,7 +75,7 @@ class Reinforce(Stage):
     def __call__(self, context: Context) -> Json:
         """Train, save `model/`, and report rewards of the first and last steps."""
         loaded = load_model(context.artefact(self.model, "model"))
-        objective = self._objective()
+        objective = open_objective(self.objective)
         trainer = trainer_for(loaded, self.optimisation, self.steps, objective.surrogate, self.temperature)
         reference = reference_for(context.artefact(self.model, "model")) if objective.surrogate.kl_coef > 0 else None
         tasks = single_turn(open_tasks(self.tasks))
@@ -72,18 +83,25 @@ class Reinforce(Stage):
         problems = draw_problems(tasks, self.split, self.problems, derive_seed(context.seed, "problems"))
         if not problems:
             raise ConfigurationError("the tasks gave no problems", where=f"split {self.split}")
-        rewards = {name: _open_reward(name, choice) for name, choice in self.rewards.items()}
+        teacher = self._teacher(context, loaded)
+        stored = self._stored(context, loaded)
+        rewards = {name: open_reward(name, choice) for name, choice in self.rewards.items()}
         watch = Watch(self.tripwires, context.folder, context.log)
 
         def examples_at(step: int) -> FitBatch:
+            fresh = self._fresh(context.seed, step)
             chosen = [problems[i] for i in indices_at(context.seed, len(problems), self.problems_per_step, step)]
             sampling = self._sampling(context.seed, step)
-            groups = rollout(trainer.sampler(), chosen, verifiers, rewards, self.group_size, sampling)
+            groups = rollout(trainer.sampler(), chosen[:fresh], verifiers, rewards, self.group_size, sampling)
             metrics = rollout_metrics(groups)
             if (alarm := watch.look(step, groups)) is not None:
                 return FitBatch((), metrics, alarm)
-            examples = [example for group in groups for example in objective(group, reference)]
-            return FitBatch(examples, metrics)
+            batch = taught_batch(objective, groups, teacher, metrics, reference)
+            if fresh == len(chosen):
+                return batch
+            rest = (self.problems_per_step - fresh) * self.group_size
+            again = [stored[i] for i in indices_at(derive_seed(context.seed, "stored"), len(stored), rest, step)]
+            return _joined(batch, taught_batch(objective, [Group(t.problem, (t,)) for t in again], teacher))
 
         summary = fit(
             trainer,
@@ -98,6 +116,51 @@ class Reinforce(Stage):
         summary |= watch.summary() | isolation_of(tasks)
         return {**summary, "parameters": parameter_count(loaded.model), "template": loaded.chat.digest}
 
+    def _teacher(self, context: Context, student: LoadedModel) -> Teacher | None:
+        """Who is asked.
+
+        Raises:
+            ConfigurationError: If the objective needs a teacher and none is named, or the reverse; or the policy is
+                sampled at another temperature than the teacher is asked at.
+        """
+        taught = self.objective.get("use") in TAUGHT
+        if taught != (self.teacher is not None):
+            what = f"{self.objective['use']} needs a teacher" if taught else "this objective asks no teacher"
+            raise ConfigurationError(what, where="teacher", fix=f"name one, or use one of {', '.join(TAUGHT)}")
+        if self.teacher is None:
+            return None
+        if self.temperature != 1.0:
+            raise ConfigurationError(
+                "a teacher's probabilities are those at temperature 1, so the policy must be sampled there too",
+                where="temperature",
+                fix="set temperature to 1.0",
+            )
+        return open_teacher(named(context, self.teacher), student)
+
+    def _stored(self, context: Context, student: LoadedModel) -> list[Trace]:
+        """Traces that take the place of the policy's own answers.
+
+        Raises:
+            ConfigurationError: If they are wanted and not named, or the objective cannot learn from them.
+        """
+        if self.on_policy == 1.0:
+            return []
+        if self.traces is None or self.objective.get("use") != "kd":
+            raise ConfigurationError(
+                "on_policy below 1 mixes stored traces in, for which `traces` and the objective kd are needed",
+                where="on_policy",
+            )
+        path = traces_path(context, self.traces)
+        if path.name == PACK:
+            raise ConfigurationError("a pack cannot be mixed in: name the traces it was made of", where="traces")
+        return learnable(read_traces(path), student.chat, Choice(), context, path).traces
+
+    def _fresh(self, seed: int, step: int) -> int:
+        """Problems of a step that the policy answers itself; a broken share is rounded by repeatable chance."""
+        wanted = self.on_policy * self.problems_per_step
+        chance = numpy_rng(seed, "fresh", step).random()
+        return max(1, int(wanted) + (chance < wanted - int(wanted)))
+
     def estimate(self, context: Context) -> Estimate:
         """Sampling plus training of every completion; lengths are guessed."""
         rows = self.steps * self.problems_per_step * self.group_size
@@ -109,11 +172,6 @@ class Reinforce(Stage):
         memory = max(sampled.memory_bytes, trained.memory_bytes)
         return Estimate(rows, tokens, memory, sampled.seconds + trained.seconds, note)
 
-    def _objective(self) -> Objective:
-        config = dict(self.objective)
-        name = str(config.pop("use", ""))
-        return _configured("objectives", name, config)
-
     def _sampling(self, seed: int, step: int) -> Sampling:
         return Sampling(
             temperature=self.temperature,
@@ -123,28 +181,10 @@ class Reinforce(Stage):
         )
 
 
-def _open_reward(name: str, choice: float | Mapping[str, JsonValue]) -> tuple[Reward, float]:
-    """A reward with its weight."""
-    config = dict(choice) if isinstance(choice, Mapping) else {"weight": choice}
-    weight = config.pop("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float):
-        raise ConfigurationError(f"the weight of reward {name!r} is not a number", where=f"rewards.{name}.weight")
-    return _configured("rewards", name, config), float(weight)
-
-
-def _configured(kind: str, name: str, config: dict[str, Any]) -> Any:
-    """A plug-in made with its settings; one that is a plain function takes none."""
-    plugin: Any = load_plugin(kind, name)
-    if not isinstance(plugin, type):
-        if config:
-            raise ConfigurationError(f"{name!r} has no settings", where=f"{kind}.{name}.{next(iter(config))}")
-        return plugin
-    try:
-        return plugin(**config)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([kind, name, *map(str, first["loc"])])
-        raise ConfigurationError(first["msg"], where=where) from error
+def _joined(first: FitBatch, second: FitBatch) -> FitBatch:
+    """Two parts of one step; what was counted of both is added."""
+    scored = {"scored": first.metrics.get("scored", 0.0) + second.metrics.get("scored", 0.0)}
+    return FitBatch([*first.examples, *second.examples], {**first.metrics, **scored})
 
 
 def _has_spread(group: Group) -> bool:
@@ -165,6 +205,7 @@ def rollout_metrics(groups: Sequence[Group]) -> Metrics:
         "unknown": 1 - len(judged) / count,
         "truncated": sum(t.completion.finish is Finish.LENGTH for t in traces) / count,
         "reasons": sum(bool(split_thinking(t.completion.text).thinking) for t in traces) / count,
+        "sampled": float(sum(t.completion.usage.completion_tokens for t in traces)),
         "completion_tokens": float(np.mean([t.completion.usage.completion_tokens for t in traces])),
         "still_groups": sum(not _has_spread(group) for group in groups) / max(1, len(groups)),
     }
