@@ -9,7 +9,7 @@ import torch
 
 from ponder.core.errors import ConfigurationError
 from ponder.core.plugins import load_plugin, plugin_names
-from ponder.core.types import Completion, Example, Finish, FloatArray, Group, Problem, Trace, Verdict
+from ponder.core.types import Completion, Example, Finish, FloatArray, Group, Problem, TopK, Trace, Verdict
 
 PROBLEM = Problem(id="p", task="t", prompt="q", answer=1)
 PROMPT = (7, 8)
@@ -115,6 +115,25 @@ def test_gradient_agrees_with_finite_differences_of_the_surrogate(name: str) -> 
     np.testing.assert_allclose(autograd_gradient(theta, examples), numeric, rtol=1e-4, atol=1e-8)
 
 
+class Expecting:
+    """A teacher that expects token 1 everywhere, and finds every token half as likely as not."""
+
+    def logprobs(self, traces: Sequence[Trace]) -> list[np.ndarray]:
+        return [np.full(self._length(t), np.log(0.5), np.float32) for t in traces]
+
+    def top(self, traces: Sequence[Trace], k: int) -> list[TopK]:
+        lengths = [self._length(t) for t in traces]
+        half = np.log(0.5)
+        return [
+            TopK(np.ones((n, 1), np.int32), np.full((n, 1), half, np.float32), np.full(n, half, np.float32))
+            for n in lengths
+        ]
+
+    @staticmethod
+    def _length(one: Trace) -> int:
+        return len(one.completion.prompt_tokens or ()) + len(one.completion.tokens or ())
+
+
 def test_published_settings_are_the_defaults() -> None:
     found = {name: load_plugin("objectives", name)().surrogate for name in POLICY}
     assert {n: (s.clip_low, s.clip_high, s.kl_coef) for n, s in found.items()} == {
@@ -124,15 +143,16 @@ def test_published_settings_are_the_defaults() -> None:
 
 @pytest.mark.parametrize("name", plugin_names("objectives"))
 def test_streams_are_aligned_and_the_prompt_carries_nothing(name: str) -> None:
-    settings = {} if name == "sft" else {"kl_coef": 0.1}
+    settings = {"kl_coef": 0.1} if name in POLICY else {}
     examples = load_plugin("objectives", name)(**settings)(
-        Group(PROBLEM, (trace(1.0), trace(0.0, (4,)))), Constant()
+        Group(PROBLEM, (trace(1.0), trace(0.0, (4,)))), Constant(), Expecting()
     )
     for example, tokens in zip(examples, ((1, 2, 3), (4,)), strict=True):
         assert example.tokens.tolist() == [*PROMPT, *tokens] and example.prompt_length == 2
         for stream in (example.ce_weight, example.pg_weight, example.advantage, example.logprob):
             assert stream.dtype == np.float32 and len(stream) == len(example.tokens) and not stream[:2].any()
-        assert ((example.ce_weight + example.pg_weight)[2:] > 0).all()
+        taught = 0.0 if example.kd_weight is None else example.kd_weight
+        assert ((example.ce_weight + example.pg_weight + taught)[2:] > 0).all()
         assert example.tokens.dtype == np.int32
 
 

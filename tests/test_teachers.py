@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -141,7 +142,7 @@ def test_a_tail_merges_and_never_adds() -> None:
     student, teacher = distributions(3)
     for beta in (0.0, 0.5, 1.0):
         sizes = [divergence(student, expected_of(teacher, k), Divergence(beta=beta)) for k in (2, 8, 39, 40)]
-        assert all((a <= b + 1e-9).all() for a, b in zip(sizes, sizes[1:], strict=False))
+        assert all((a <= b + 1e-9).all() for a, b in pairwise(sizes))
         torch.testing.assert_close(sizes[2], sizes[3])  # a tail of one token merges nothing
 
 
@@ -159,16 +160,21 @@ def test_the_gradient_is_the_formulas(beta: float, k: int) -> None:
 
 def test_a_teacher_sure_of_one_token_gives_finite_numbers() -> None:
     student, _ = distributions(5, rows=2)
-    sure = Expected(torch.tensor([[3, -1]] * 2), torch.tensor([[0.0, -math.inf]] * 2), torch.full((2,), -math.inf))
+    zero = torch.tensor([[0.0, -math.inf]] * 2).double()
+    sure = Expected(torch.tensor([[3, -1]] * 2), zero, torch.full((2,), -math.inf).double())
     for beta in (0.0, 0.5, 1.0):
         student.requires_grad_()
-        found = divergence(student, Expected(sure.ids, sure.logprobs.double(), sure.tail.double()), Divergence(beta=beta))
+        found = divergence(student, sure, Divergence(beta=beta))
         (slope,) = torch.autograd.grad(found.sum(), student)
         assert found.isfinite().all() and slope.isfinite().all()
     assert atoms_of(student, sure.ids).shape == (2, 3)
 
 
 # The objectives.
+
+
+def length(one: Trace) -> int:
+    return len(one.completion.prompt_tokens or ()) + len(one.completion.tokens or ())
 
 
 class Fixed:
@@ -178,14 +184,17 @@ class Fixed:
         self.value = value
 
     def logprobs(self, traces):
-        found = [np.full(len(t.completion.prompt_tokens) + len(t.completion.tokens), self.value, np.float32) for t in traces]
+        found = [np.full(length(t), self.value, np.float32) for t in traces]
         for row in found:
             row[-1] = np.nan
         return found
 
     def top(self, traces, k):
-        lengths = [len(t.completion.prompt_tokens) + len(t.completion.tokens) for t in traces]
-        found = [TopK(np.zeros((n, 1), np.int32), np.zeros((n, 1), np.float32), np.full(n, -np.inf, np.float32)) for n in lengths]
+        shapes = [(length(t), 1) for t in traces]
+        found = [
+            TopK(np.zeros(shape, np.int32), np.zeros(shape, np.float32), np.full(shape[0], -np.inf, np.float32))
+            for shape in shapes
+        ]
         for one in found:
             one.ids[-1] = -1
         return found

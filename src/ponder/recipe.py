@@ -144,17 +144,25 @@ def resolve_stage(choice: StageChoice, recipe: Recipe) -> Stage:
 
 
 def references(stage: Stage) -> list[tuple[str, str]]:
-    """(field, name) of everything the stage's input fields name: earlier stages, models, files."""
+    """(field, name) of everything the stage's input fields name: earlier stages, models, files.
+
+    A stage's snapshot (`STAGE@STEP`) is named as the stage.
+    """
     found: list[tuple[str, str]] = []
     for name in stage.inputs:
         value = getattr(stage, name)
         if isinstance(value, str):
-            found.append((name, value))
+            found.append((name, _stage_of(value)))
         elif isinstance(value, Mapping):
-            found.extend((name, item) for item in value.values() if isinstance(item, str))
+            found.extend((name, _stage_of(item)) for item in value.values() if isinstance(item, str))
         elif isinstance(value, list | tuple):
-            found.extend((name, item) for item in value if isinstance(item, str))
+            found.extend((name, _stage_of(item)) for item in value if isinstance(item, str))
     return found
+
+
+def _stage_of(name: str) -> str:
+    stage, _, step = name.partition("@")
+    return stage if step.isdecimal() else name
 
 
 def _choice(name: str, fields: Json, place: Place) -> StageChoice:

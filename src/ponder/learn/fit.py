@@ -47,6 +47,7 @@ def fit(
     log: Log,
     checkpoint_every: int,
     key: str,
+    after_step: Callable[[int], None] | None = None,
 ) -> Json:
     """Train to `steps`, resuming from the folder's newest checkpoint.
 
@@ -58,6 +59,7 @@ def fit(
         log: Shows progress.
         checkpoint_every: Steps between checkpoints.
         key: What the run is; its checkpoints resume nothing else.
+        after_step: Told how many steps were taken, before the checkpoint that a resumed run would begin from.
 
     Returns:
         Steps, skipped steps, tokens read, and the means of the first and the last metrics.
@@ -78,6 +80,8 @@ def fit(
             row = _learnt(trainer, batch)
             journal.append({"step": step, **row})
             progress.update(step + 1, **{name: row[name] for name in SHOWN if name in row})
+            if after_step is not None:
+                after_step(trainer.step_count)
             done, stopping = trainer.step_count == steps, stop_requested()
             if done or stopping or trainer.step_count % checkpoint_every == 0:
                 _save(trainer, checkpoints, journal)

@@ -12,6 +12,9 @@ from ponder.core.types import Json, Record
 from ponder.runs.log import Log
 from ponder.runs.store import StageFolder
 
+SNAPSHOTS = "snapshots"
+"""Folder of the models that a stage saved on its way."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -43,9 +46,15 @@ class Context:
     """Every stage of this run with its settings."""
 
     def artefact(self, name: str, kind: str) -> str:
-        """`name` as the path of an earlier stage's artefact (`model`, ...), or unchanged when it is no stage."""
-        earlier = self.stage_path(name)
-        return name if earlier is None else str(earlier / kind)
+        """`name` as the path of an earlier stage's artefact (`model`, ...), or unchanged when it is no stage.
+
+        `STAGE@STEP` is the model that a training stage saved after a step; see its `snapshots`.
+        """
+        stage, _, step = name.partition("@")
+        earlier = self.stage_path(stage)
+        if earlier is None:
+            return name
+        return str(earlier / SNAPSHOTS / step) if step else str(earlier / kind)
 
 
 class Stage(Record, ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ponder.core.errors import ConfigurationError
@@ -10,10 +11,10 @@ from ponder.core.types import Group, Metrics, Trace
 from ponder.engines._pack_teacher import PackTeacher
 from ponder.engines._teachers import Together
 from ponder.learn.fit import FitBatch
-from ponder.models.load import LoadedModel
+from ponder.models.load import LoadedModel, save_model
 from ponder.runs.ledger import count_tokens
 from ponder.stages._learnable import length_of
-from ponder.stages._stage import Context
+from ponder.stages._stage import SNAPSHOTS, Context
 
 
 def named(context: Context, models: str | dict[str, str]) -> str | dict[str, str]:
@@ -21,6 +22,16 @@ def named(context: Context, models: str | dict[str, str]) -> str | dict[str, str
     if isinstance(models, str):
         return context.artefact(models, "model")
     return {task: context.artefact(model, "model") for task, model in models.items()}
+
+
+def snapshots(steps: Sequence[int], loaded: LoadedModel, context: Context) -> Callable[[int], None]:
+    """Saves the model after the steps that were asked for."""
+
+    def after_step(step: int) -> None:
+        if step in steps:
+            save_model(loaded.model, loaded.chat, context.folder.path / SNAPSHOTS / str(step))
+
+    return after_step
 
 
 def check_pack(pack: PackTeacher, student: LoadedModel, path: Path) -> None:

@@ -27,7 +27,7 @@ from ponder.stages._estimate import training_estimate
 from ponder.stages._learnable import Choice, Learnable, learnable, read_traces, traces_path
 from ponder.stages._plugins import TAUGHT, open_objective
 from ponder.stages._stage import Context, Estimate, Stage
-from ponder.stages._taught import check_pack, named, taught_batch
+from ponder.stages._taught import check_pack, named, snapshots, taught_batch
 
 TYPICAL_TOKENS = 120
 """Guess of a trace's length, prompt included, for `plan` before the traces exist."""
@@ -59,6 +59,8 @@ class Distill(Stage):
     """Longer traces are dropped and counted."""
     optimisation: Optimisation = Optimisation(optimizer="muon", lr=0.01, warmup_steps=10, decay="linear")
     checkpoint_every: int = Field(default=50, ge=1)
+    snapshots: tuple[int, ...] = ()
+    """Steps after which the model is kept, as `STAGE@STEP` for later stages: accuracy against compute in one run."""
     decontaminate: bool = True
     """Leave out the traces that stand in a benchmark; the summary says which, and what could not be checked."""
     benchmarks: str | None = Field(default_factory=default_folder)
@@ -85,6 +87,7 @@ class Distill(Stage):
             folder=context.folder,
             log=context.log,
             checkpoint_every=self.checkpoint_every,
+            after_step=snapshots(self.snapshots, loaded, context),
             key=f"{context.seed}:{self.model_dump_json()}",
         )
         save_model(loaded.model, loaded.chat, context.folder.path / "model")

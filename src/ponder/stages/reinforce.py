@@ -32,7 +32,7 @@ from ponder.stages._learnable import Choice, learnable, read_traces, traces_path
 from ponder.stages._plugins import TAUGHT, open_objective, open_reward
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, draw_problems, isolation_of, open_tasks, single_turn, verifiers_of
-from ponder.stages._taught import named, taught_batch
+from ponder.stages._taught import named, snapshots, taught_batch
 
 TYPICAL_TOKENS = 60
 """Guess of a completion's length for `plan`."""
@@ -71,6 +71,8 @@ class Reinforce(Stage):
     """When the run pauses because its rewards look wrong; changing one does not begin the run anew."""
     optimisation: Optimisation = Optimisation(optimizer="adamw", lr=1e-4, warmup_steps=5, decay="constant")
     checkpoint_every: int = Field(default=10, ge=1)
+    snapshots: tuple[int, ...] = ()
+    """Steps after which the model is kept, as `STAGE@STEP` for later stages: accuracy against compute in one run."""
 
     def __call__(self, context: Context) -> Json:
         """Train, save `model/`, and report rewards of the first and last steps."""
@@ -110,6 +112,7 @@ class Reinforce(Stage):
             folder=context.folder,
             log=context.log,
             checkpoint_every=self.checkpoint_every,
+            after_step=snapshots(self.snapshots, loaded, context),
             key=f"{context.seed}:{self.model_dump_json(exclude=set(self.observers))}",
         )
         save_model(loaded.model, loaded.chat, context.folder.path / "model")
@@ -205,6 +208,7 @@ def rollout_metrics(groups: Sequence[Group]) -> Metrics:
         "unknown": 1 - len(judged) / count,
         "truncated": sum(t.completion.finish is Finish.LENGTH for t in traces) / count,
         "reasons": sum(bool(split_thinking(t.completion.text).thinking) for t in traces) / count,
+        "read": float(sum(group.traces[0].completion.usage.prompt_tokens for group in groups)),
         "sampled": float(sum(t.completion.usage.completion_tokens for t in traces)),
         "completion_tokens": float(np.mean([t.completion.usage.completion_tokens for t in traces])),
         "still_groups": sum(not _has_spread(group) for group in groups) / max(1, len(groups)),
