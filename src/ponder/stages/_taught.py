@@ -13,7 +13,6 @@ from ponder.engines._teachers import Together
 from ponder.learn.fit import FitBatch
 from ponder.models.load import LoadedModel, save_model
 from ponder.runs.ledger import count_tokens
-from ponder.stages._learnable import length_of
 from ponder.stages._stage import SNAPSHOTS, Context
 
 
@@ -57,6 +56,12 @@ def check_pack(pack: PackTeacher, student: LoadedModel, path: Path) -> None:
         )
 
 
+def tokens_read(traces: Sequence[Trace]) -> int:
+    """Tokens that a teacher reads to speak about traces: equal prompts once, and every completion."""
+    prompts = {trace.completion.prompt_tokens or () for trace in traces}
+    return sum(map(len, prompts)) + sum(len(trace.completion.tokens or ()) for trace in traces)
+
+
 def taught_batch(
     objective: Objective,
     groups: list[Group],
@@ -70,7 +75,7 @@ def taught_batch(
     asked = teacher
     if teacher is not None and not isinstance(teacher, PackTeacher):
         asked = Together(teacher, everyone)
-        found["scored"] = float(sum(map(length_of, everyone)))
+        found["scored"] = float(tokens_read(everyone))
         count_tokens(scored=int(found["scored"]))
     examples = [example for group in groups for example in objective(group, reference, asked)]
     return FitBatch(examples, found)

@@ -21,9 +21,9 @@ from ponder.runs.ledger import count_tokens
 from ponder.runs.pack import PACK, PackHeader, PackWriter, read_header, read_pack
 from ponder.stages._contamination import default_folder
 from ponder.stages._estimate import sampling_estimate
-from ponder.stages._learnable import Choice, learnable, length_of, read_traces, traces_path
+from ponder.stages._learnable import Choice, learnable, read_traces, traces_path
 from ponder.stages._stage import Context, Estimate, Stage
-from ponder.stages._taught import named
+from ponder.stages._taught import named, tokens_read
 
 PARTS = "parts"
 TYPICAL_TOKENS = 120
@@ -109,7 +109,7 @@ class Pack(Stage):
                 parts.append(part)
                 if not part.exists():
                     raise_if_stopped()
-                    count_tokens(scored=sum(map(length_of, chunk)))
+                    count_tokens(scored=tokens_read(chunk))
                     tops = teacher.top(chunk, header.top_k)
                     with PackWriter(part, header) as file:
                         file.write([pack_row(trace, top) for trace, top in zip(chunk, tops, strict=True)])
