@@ -1,7 +1,7 @@
 """Aligns two tokenisations of one text by byte offsets: groups close where both have a boundary.
 
-As GOLD in TRL does it (ALGORITHMS: `gold_trainer.py`), with two differences: the bytes are compared, so that a
-tokenizer that changes the text is noticed where it does; and everything is linear in the length of the text.
+As GOLD does it (TRL's `gold_trainer.py`), with two differences: the bytes are compared, so that a tokenizer that
+changes the text is noticed where it does; and everything is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def written(pieces: Sequence[bytes | None], strips: bool = False, start: int = 0
     spelt = b"".join(piece or b"" for piece in known)
     valid = _valid_length(spelt)
     edges = np.zeros(len(known) + 1, np.int32)
-    np.cumsum([len(piece or b"") for piece in known], out=edges[1:])
+    np.cumsum([len(piece or b"") for piece in known], dtype=np.int32, out=edges[1:])
     text = np.frombuffer(spelt[:valid], np.uint8)
     whole = np.append((text & _LEADS) != _CONTINUES, True)  # (valid + 1,) a character ends before this byte
     fits = (edges <= valid) & whole[np.minimum(edges, valid)]

@@ -41,10 +41,8 @@ def manners_differences(student: Chat, teacher: Chat) -> list[str]:
     """What a teacher with the student's tokenizer would see differently from the student, each in a few words."""
     found: list[str] = []
     for name, probe in zip(("a question", "a system message", "an earlier turn"), PROBES, strict=True):
-        if student.digest != teacher.digest or student.tokenizer.bos_token_id != teacher.tokenizer.bos_token_id:
-            ours, theirs = _rendered(student, probe), _rendered(teacher, probe)
-            if ours != theirs:
-                found.append(f"the chat template renders {name} differently ({student.digest} and {teacher.digest})")
+        if _rendered(student, probe) != _rendered(teacher, probe):
+            found.append(f"the chat template renders {name} differently ({student.digest} and {teacher.digest})")
     if student.end_id != teacher.end_id:
         found.append(f"a turn ends with {_name(student, student.end_id)} and {_name(teacher, teacher.end_id)}")
     if student.stop_ids != teacher.stop_ids:

@@ -1,7 +1,7 @@
 """Which bytes each token of a tokenizer stands for, so that two tokenizers can be compared on one text.
 
 Two families can be read: byte-level BPE (GPT-2's alphabet of visible characters) and SentencePiece's (a mark for the
-space, `<0xE4>` for a byte that is no token). Others, such as WordPiece, do not keep the spaces of a text and are refused.
+space, `<0xE4>` for a byte that is no token). Others, such as WordPiece, do not keep the spaces of a text: refused.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class Translation:
     ids: IntArray  # (V of the teacher,) the student's token, or -1
     exact: BoolArray  # (V of the teacher,) both tokens spell the same, or play the same role
     shared: float
-    """Share of the student's tokens that have an exact counterpart."""
+    """Share of the student's tokens of several bytes that have an exact counterpart; lone bytes are in all."""
 
     def of(self, tokens: IntArray) -> tuple[IntArray, BoolArray]:
         """`ids` and `exact` of any array of the teacher's tokens; those of a padded head are -1."""
@@ -32,7 +32,9 @@ class Translation:
         return np.where(known, self.ids[places], -1).astype(np.int32), known & self.exact[places]
 
 
-def translation(teacher: Chat, student: Chat, teacher_spelling: TokenBytes, student_spelling: TokenBytes) -> Translation:
+def translation(
+    teacher: Chat, student: Chat, teacher_spelling: TokenBytes, student_spelling: TokenBytes
+) -> Translation:
     """Build it once for two chats and the spellings of their tokenizers."""
     own = _by_bytes(student_spelling)
     ids = np.full(len(teacher_spelling.table), -1, np.int32)
@@ -41,9 +43,10 @@ def translation(teacher: Chat, student: Chat, teacher_spelling: TokenBytes, stud
             ids[index] = own.get(piece, -1)
     _match_specials(ids, teacher, student)
     exact = ids >= 0
-    shared = len(np.unique(ids[exact])) / max(1, len({*own.values(), student.end_id}))
+    words = {index for piece, index in own.items() if len(piece) > 1}
+    shared = len(words.intersection(ids[exact].tolist())) / len(words) if words else 1.0
     _spell_the_rest(ids, teacher_spelling, student_spelling, student)
-    return Translation(ids, exact, min(1.0, shared))
+    return Translation(ids, exact, shared)
 
 
 def _by_bytes(spelling: TokenBytes) -> dict[bytes, int]:
