@@ -17,7 +17,13 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from ponder.core.types import Message
+
 MODEL = "teacher-1"
+
+
+def user(text: str) -> tuple[Message, ...]:
+    return (Message(role="user", content=text),)
 
 
 @dataclass(frozen=True)
@@ -93,8 +99,10 @@ def events(whole: bytes, size: int = 5) -> bytes:
     for each in said["choices"]:
         text = each["message"]["content"]
         for start in range(0, len(text), size):
-            lines.append(event({"model": said["model"], "choices": [_delta(each["index"], text[start : start + size])]}))
-        lines.append(event({"choices": [{"index": each["index"], "delta": {}, "finish_reason": each["finish_reason"]}]}))
+            delta = _delta(each["index"], text[start : start + size])
+            lines.append(event({"model": said["model"], "choices": [delta]}))
+        end = {"index": each["index"], "delta": {}, "finish_reason": each["finish_reason"]}
+        lines.append(event({"choices": [end]}))
     lines.append(event({"choices": [], "usage": said["usage"]}))
     return "".join(lines).encode() + b"data: [DONE]\n\n"
 
@@ -129,9 +137,7 @@ class ChaosServer:
         """Other paths, by method and beginning: `GET /v1/batches`."""
         self._seen: Counter[tuple[Any, ...]] = Counter()
         self._guard = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
+        self._server = _Listener(("127.0.0.1", 0), _handler(self))
 
     @property
     def url(self) -> str:
@@ -160,6 +166,12 @@ class ChaosServer:
             self.open -= 1
             if sold:
                 self.sold[(asked.prompt, asked.body.get("seed", 0))] += 1
+
+
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 256
 
 
 def _handler(server: ChaosServer) -> type[BaseHTTPRequestHandler]:

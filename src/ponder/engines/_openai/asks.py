@@ -58,7 +58,8 @@ def asks_for(
     found = []
     for messages, sampling in zip(prompts, samplings, strict=True):
         body = _body(served, messages, sampling)
-        fixed = json.dumps([served.url, body, sampling.seed], sort_keys=True, separators=(",", ":"))
+        named = [served.url, body, sampling.seed, "seed" in served.omit]
+        fixed = json.dumps(named, sort_keys=True, separators=(",", ":"))
         size = sum(len(message.content.encode("utf-8", "replace")) for message in messages)
         for start in range(0, samples, served.n):
             indices = range(first + start, first + min(start + served.n, samples))

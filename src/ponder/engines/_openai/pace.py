@@ -77,7 +77,7 @@ class Pace:
 
     async def change(self, most_seconds: float) -> None:
         """Sleep until a slot is given back or a hold ends, and no longer than `most_seconds`."""
-        self._changed.clear()
+        self._changed = asyncio.Event()  # one for every wait, because a later call has a loop of its own
         patience = min(most_seconds, self.held) if self.held else most_seconds
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.001, patience)):
