@@ -574,7 +574,7 @@ def test_c23_a_prompt_that_was_cut_is_an_error() -> None:
         with pytest.raises(ConfigurationError, match="cut"):
             open_at(server).generate(long, 1, SAMPLING)
         with pytest.raises(ConfigurationError, match="cut"):
-            open_at(server, count=lambda messages: 540).generate([user("short")], 1, SAMPLING)
+            open_at(server, count=lambda messages: 560).generate([user("short")], 1, SAMPLING)
         open_at(server, count=lambda messages: 520).generate([user("short")], 1, SAMPLING)
     with ChaosServer(lambda asked: Act(body=reply(choice("x"), usage=(2004, 3)))) as server:
         open_at(server).generate(long, 1, SAMPLING)

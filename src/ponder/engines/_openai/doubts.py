@@ -16,8 +16,8 @@ from ponder.measure.costs.prices import plain_name
 
 ROUGH_BYTES, MOST_PER_TOKEN = 2000, 10
 """Without a tokenizer a prompt of this many bytes is doubted when a token of it would hold more bytes than that."""
-SLACK = 0.05
-"""Part of the tokens by which a count with the tokenizer may be short."""
+SLACK, SLACK_TOKENS = 0.05, 16
+"""Part of the tokens, and tokens besides (templates differ), by which a count with the tokenizer may be short."""
 _log = logging.getLogger("ponder.engines.openai")
 
 Counting = Callable[[Messages], int]
@@ -77,7 +77,7 @@ class Doubts:
         """The error of a prompt whose front the server dropped without a word (Ollama does)."""
         if self._count is not None:
             expected = self._count(ask.messages)
-            short = tokens < (1 - SLACK) * expected
+            short = tokens < (1 - SLACK) * expected - SLACK_TOKENS
             told = f"about {expected:,} tokens"
         else:
             size = sum(len(" ".join(message.content.split()).encode("utf-8", "replace")) for message in ask.messages)
