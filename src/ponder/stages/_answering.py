@@ -110,8 +110,8 @@ class Answering:
 
 
 def _footprint(name: str) -> Footprint:
-    """Size of a local model; a scripted one weighs nothing."""
-    if name.startswith("scripted:"):
+    """Size of a local model; a scripted one weighs nothing, and a served one nothing here."""
+    if name.startswith(("scripted:", "openai:")):
         return Footprint(None, 0)
     return footprint(resolve_model(name))
 

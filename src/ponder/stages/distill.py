@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from pydantic import Field, JsonValue
 
-from ponder.backends.local import model_parameters, open_teacher, trainer_for
+from ponder.backends.local import model_parameters, trainer_for
+from ponder.backends.teachers import coverage_of, open_teacher
 from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Teacher
 from ponder.core.types import Group, Json
@@ -94,6 +95,7 @@ class Distill(Stage):
         if isinstance(teacher, PackTeacher):
             summary["pack"] = teacher.header.model_dump(exclude={"format"})
             teacher.close()
+        summary |= coverage_of(teacher)
         return {**summary, **found.kept, "parameters": parameter_count(loaded.model), "template": loaded.chat.digest}
 
     def estimate(self, context: Context) -> Estimate:

@@ -10,7 +10,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from ponder.backends.local import model_parameters, open_teacher
+from ponder.backends.local import model_parameters
+from ponder.backends.teachers import coverage_of, open_teacher
 from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Teacher
 from ponder.core.types import Json, Trace
@@ -87,6 +88,7 @@ class Pack(Stage):
         size = target.stat().st_size
         return {
             **found.kept,
+            **coverage_of(teacher),
             **written.model_dump(exclude={"format"}),
             "bytes": size,
             "bytes_per_token": round(size / max(1, written.tokens), 1),

@@ -13,7 +13,8 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field, JsonValue
 
-from ponder.backends.local import model_parameters, open_teacher, reference_for, trainer_for
+from ponder.backends.local import model_parameters, reference_for, trainer_for
+from ponder.backends.teachers import coverage_of, open_teacher
 from ponder.core.answers import split_thinking
 from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Teacher
@@ -116,7 +117,7 @@ class Reinforce(Stage):
             key=f"{context.seed}:{self.model_dump_json(exclude=set(self.observers))}",
         )
         save_model(loaded.model, loaded.chat, context.folder.path / "model")
-        summary |= watch.summary() | isolation_of(tasks)
+        summary |= watch.summary() | isolation_of(tasks) | coverage_of(teacher)
         return {**summary, "parameters": parameter_count(loaded.model), "template": loaded.chat.digest}
 
     def _teacher(self, context: Context, student: LoadedModel) -> Teacher | None:
