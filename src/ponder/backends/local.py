@@ -10,7 +10,7 @@ from safetensors import safe_open
 from ponder.core.errors import ConfigurationError
 from ponder.core.plugins import load_plugin
 from ponder.core.protocols import Reference, Sampler
-from ponder.core.types import Surrogate
+from ponder.core.types import Caps, Surrogate
 from ponder.engines.local import LocalReference, LocalSampler
 from ponder.learn.train import LocalTrainer, Optimisation
 from ponder.models.load import LoadedModel, load_model, resolve_model
@@ -19,8 +19,11 @@ GUESSED_PARAMETERS = 1_000_000
 """For `plan`, when a model does not exist yet."""
 
 
-def open_sampler(model: str) -> Sampler:
-    """A sampler by name: a model for the local engine, or `scripted:FILE` for recorded answers."""
+def open_sampler(model: str, *, purchases: Path | None = None, caps: Caps | None = None) -> Sampler:
+    """A sampler by name: a model for the local engine, or `scripted:FILE` for recorded answers.
+
+    `purchases` and `caps` are for engines that are paid for; these two need neither.
+    """
     engine, colon, argument = model.partition(":")
     if colon and engine == "scripted":
         return load_plugin("engines", "scripted")(argument)
