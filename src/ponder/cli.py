@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ponder import __version__, _commands_truth
+from ponder import __version__, _commands_traces, _commands_truth
 from ponder.core.errors import Interrupted, PonderError
 
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder. [default: a folder under runs/]")]
@@ -283,6 +283,7 @@ def init(
     typer.echo(f"\nnext: ponder run {folder / 'recipe.yaml'} --out {folder / 'run'}")
 
 
+_commands_traces.register(app)
 _commands_truth.register(app)
 
 

@@ -68,13 +68,21 @@ def row_of(trace: Trace) -> Json:
     return trace.model_dump(mode="json", exclude=LEFT_OUT)
 
 
+def terms_file(path: Path) -> Path:
+    """Where the terms of a file of traces stand that is not in the folder of a stage."""
+    return path.with_suffix(f".{TERMS}")
+
+
 def stored_terms(path: Path) -> dict[str, Json]:
     """The terms beside a file of traces, by teacher; nothing where none were written."""
-    try:
-        found = json.loads((path.parent / TERMS).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return {str(label): terms for label, terms in found.items()} if isinstance(found, Mapping) else {}
+    for place in (terms_file(path), path.parent / TERMS):
+        try:
+            found = json.loads(place.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, Mapping):
+            return {str(label): terms for label, terms in found.items() if isinstance(terms, Mapping)}
+    return {}
 
 
 def replace_rows(journal: Journal, rows: Iterable[Json]) -> Path:
@@ -87,7 +95,7 @@ def replace_rows(journal: Journal, rows: Iterable[Json]) -> Path:
 
 
 def write_rows(path: Path, rows: Iterable[Json]) -> int:
-    """Write a file of rows, JSONL or Parquet by its suffix, in one piece; returns how many.
+    """Write a file of rows, JSONL or Parquet by its suffix, in one piece; returns how many there are.
 
     Raises:
         ConfigurationError: If the suffix is neither.
