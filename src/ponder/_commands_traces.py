@@ -1,4 +1,4 @@
-"""The commands about traces: choosing, grading, exporting, importing. Heavy things are imported inside them."""
+"""The commands about traces and the card of what learnt from them. Heavy things are imported inside them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", he
 
 def register(app: typer.Typer) -> None:
     """Add every command of this file, in the order in which help lists them."""
-    for command in (select, grade):
+    for command in (select, grade, card):
         app.command()(command)
     group = typer.Typer(help="Export and import traces.", no_args_is_help=True, rich_markup_mode=None)
     group.command("export")(export_traces)
@@ -61,6 +61,16 @@ def grade(
 
     fields = {"model": model, "traces": traces, "tasks": task, "samples": samples}
     run_single("grade", fields, out, sets or [], new=new, seed=seed, as_json=as_json, data=data if task else None)
+
+
+def card(stage: Annotated[Path, typer.Argument(help="Folder of a training stage.")]) -> None:
+    """Write the card of a trained model.
+
+    Its base, teachers and their terms, data, contamination and evaluations, as `model/README.md`.
+    """
+    from ponder.report.provenance import write_card
+
+    typer.echo(write_card(stage))
 
 
 def export_traces(

@@ -33,7 +33,7 @@ from ponder.stages._rounds import Rounds
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, open_tasks, single_turn, verifiers_of
 from ponder.stages._traces.choosing import LOSS, PASS_RATE, question_of, words_of
-from ponder.stages._traces.files import read_traces, replace_rows, row_of, stored_terms, traces_file
+from ponder.stages._traces.files import gathered_terms, read_traces, replace_rows, row_of, traces_file
 
 TYPICAL_TOKENS = 60
 """Guess of a completion's length for `plan`."""
@@ -83,7 +83,7 @@ class Grade(Stage):
         graded = [
             _graded(trace, solved.get(key_of(trace.problem)), loss) for trace, loss in zip(traces, losses, strict=True)
         ]
-        terms = stored_terms(path)
+        terms = gathered_terms([path], traces)
         context.folder.write_json("terms", terms)
         replace_rows(context.folder.journal("traces"), map(row_of, graded))
         counts = {"traces": len(traces), "problems": len(problems)}

@@ -36,7 +36,7 @@ from ponder.stages._traces.choosing import (
     without_repeats,
     words_of,
 )
-from ponder.stages._traces.files import read_traces, replace_rows, row_of, stored_terms, traces_file
+from ponder.stages._traces.files import gathered_terms, read_traces, replace_rows, row_of, traces_file
 
 PROCESS_BYTES = 300 * 1024**2
 TRACE_BYTES = 20_000
@@ -106,7 +106,7 @@ class Select(Stage):
                 fix="loosen the setting that drops the most, or sample more traces",
             )
         pairs = mistakes(wrong, kept, self.negatives) if self.negatives else []
-        terms = {label: value for path in paths for label, value in stored_terms(path).items()}
+        terms = gathered_terms(paths, kept)
         context.folder.write_json("terms", terms)
         replace_rows(context.folder.journal("negatives"), (negative_row(*pair) for pair in pairs))
         replace_rows(context.folder.journal("traces"), map(row_of, kept))

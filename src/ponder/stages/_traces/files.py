@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from ponder.core.errors import ConfigurationError, DataError, ResourceError
 from ponder.core.types import Json, Trace
 from ponder.measure.stored import LEFT_OUT, stored_trace
+from ponder.measure.terms import UNKNOWN
 from ponder.runs.files import TEMPORARY, atomic_file, make_folder
 from ponder.runs.journal import Journal, encode, read_rows
 
@@ -21,6 +22,8 @@ NAMES = ("traces.parquet", "traces.jsonl")
 SUFFIXES = (".parquet", ".jsonl")
 TERMS = "terms.json"
 """Beside the traces: the terms of every teacher."""
+UNNAMED = "unnamed"
+"""Whoever wrote traces that name no sampler."""
 BATCH = 512
 
 
@@ -83,6 +86,13 @@ def stored_terms(path: Path) -> dict[str, Json]:
         if isinstance(found, Mapping):
             return {str(label): terms for label, terms in found.items() if isinstance(terms, Mapping)}
     return {}
+
+
+def gathered_terms(paths: Iterable[Path], traces: Iterable[Trace]) -> dict[str, Json]:
+    """The terms of everyone whose traces these are, as the files say; of those whom no file names, unknown."""
+    known = {label: terms for path in paths for label, terms in stored_terms(path).items()}
+    samplers = sorted({trace.sampler for trace in traces})
+    return {label or UNNAMED: known.get(label, UNKNOWN.model_dump()) for label in samplers}
 
 
 def replace_rows(journal: Journal, rows: Iterable[Json]) -> Path:
