@@ -130,8 +130,9 @@ def _run(recipe: Recipe, folder: Path, log: Log, again: Sequence[str]) -> None:
     try:
         run_recipe(recipe, folder, log)
     except (Interrupted, KeyboardInterrupt) as error:
-        capped = isinstance(error, Interrupted) and bool(error.where)  # a limit stopped it, not the user
-        what, how = (f"{error.what}; ", f"{error.fix}\n         ") if capped else ("stopped; ", "")
+        what, how = "stopped; ", ""
+        if isinstance(error, Interrupted) and error.where:  # a limit stopped it, not the user
+            what, how = f"{error.what}; ", f"{error.fix}\n         "
         raise Interrupted(
             f"{what}what is done is stored", where=str(folder), fix=f"{how}resume with: {command}"
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -83,8 +83,8 @@ def stored_terms(path: Path) -> dict[str, Json]:
             found = json.loads(place.read_bytes())
         except (OSError, ValueError):
             continue
-        if isinstance(found, Mapping):
-            return {str(label): terms for label, terms in found.items() if isinstance(terms, Mapping)}
+        if isinstance(found, dict):
+            return {str(label): terms for label, terms in found.items() if isinstance(terms, dict)}
     return {}
 
 
