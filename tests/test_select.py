@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ponder.core.errors import ConfigurationError, DataError, PonderError, ResourceError
+from ponder.core.seeds import python_rng
 from ponder.core.types import Completion, Finish, Message, Problem, Trace, Verdict
 from ponder.measure.duplicates import most_different, repeats, shingles, similarity
 from ponder.measure.mixture import quotas
@@ -314,3 +315,17 @@ def test_distil_reads_what_was_selected(tmp_path: Path) -> None:
     }
     found = run_recipe(build_recipe({"name": "x", "stage": stages}), tmp_path / "run", Log.silent())
     assert found["distill"]["traces"]["kept"] == found["select"]["traces"]["kept"] == 12
+
+
+def test_many_texts_are_compared_as_exactly_as_few() -> None:
+    rng = python_rng(0, "texts")
+    texts = [" ".join(rng.choices("abcdefghij", k=20)) for _ in range(90)]
+    texts += [f"{text} {rng.choice('abcdefghij')}" for text in texts[::3]]
+    sets = shingles(texts)
+    expected: list[int | None] = []
+    for place, own in enumerate(sets):
+        staying = [other for other in range(place) if expected[other] is None]
+        expected.append(next((other for other in staying if similarity(own, sets[other]) >= 0.85), None))
+    found = repeats(texts, 0.85)
+    assert [first is None for first in found] == [first is None for first in expected]
+    assert sum(first is not None for first in found) >= 25

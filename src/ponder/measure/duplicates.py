@@ -7,6 +7,7 @@ texts are not compared with one another; every candidate is then compared exactl
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -16,16 +17,20 @@ from ponder.measure.contamination.minhash import band_keys, signatures
 from ponder.measure.contamination.normal_form import WordHashes, rolling, words
 
 Shingles = frozenset[int]
+FEW = 32
+"""So many texts are compared with one another."""
+DEVIATIONS = 5.0
+"""A candidate whose signature is further below the similarity than so many standard deviations is not compared."""
 LEAST = 0.6
 """A lower similarity is not reliably found by the bands of `contamination/minhash.py`."""
+_HASHES = WordHashes()
 
 
 def shingles(texts: Sequence[str]) -> list[Shingles]:
     """The pairs of neighbouring words of every text; of a single word, itself."""
-    known = WordHashes()
     found: list[Shingles] = []
     for text in texts:
-        hashes = np.array([known[word] for word in words(text)], np.uint64)
+        hashes = np.array([_HASHES[word] for word in words(text)], np.uint64)
         found.append(frozenset(rolling(hashes, min(2, max(1, len(hashes)))).tolist()))
     return found
 
@@ -88,19 +93,39 @@ def _near(texts: Sequence[str], least: float) -> dict[int, int]:
     """By number, the earlier text that one is like; only texts that stay are compared with."""
     sets = shingles(texts)
     filled = [place for place, own in enumerate(sets) if own]
-    if not filled:
-        return {}
+    if len(filled) <= FEW:
+        return _near_of_few(sets, filled, least)
     members = np.concatenate([np.array(sorted(sets[place]), np.uint64) for place in filled])
     starts = np.cumsum([0, *(len(sets[place]) for place in filled)])[:-1].astype(np.int64)
-    keys = band_keys(signatures(members, starts)).tolist()
+    signed = signatures(members, starts)
+    close = least - DEVIATIONS * math.sqrt(least * (1 - least) / signed.shape[1])
     buckets: dict[int, list[int]] = defaultdict(list)
+    staying: list[int] = []
     found: dict[int, int] = {}
-    for place, own_keys in zip(filled, keys, strict=True):
-        candidates = sorted({other for key in own_keys for other in buckets.get(key, ())})
-        first = next((other for other in candidates if similarity(sets[place], sets[other]) >= least), None)
+    for number, own_keys in enumerate(band_keys(signed).tolist()):
+        met = [buckets[key] for key in own_keys if key in buckets]
+        candidates = staying if sum(map(len, met)) > len(staying) else sorted({other for each in met for other in each})
+        alike = (signed[candidates] == signed[number]).mean(axis=1) >= close if candidates else ()
+        likely = (other for other, is_alike in zip(candidates, alike, strict=True) if is_alike)
+        mine = sets[filled[number]]
+        first = next((other for other in likely if similarity(mine, sets[filled[other]]) >= least), None)
         if first is not None:
-            found[place] = first
+            found[filled[number]] = filled[first]
             continue
+        staying.append(number)
         for key in own_keys:
-            buckets[key].append(place)
+            buckets[key].append(number)
+    return found
+
+
+def _near_of_few(sets: Sequence[Shingles], filled: Sequence[int], least: float) -> dict[int, int]:
+    """The same by comparing every pair."""
+    found: dict[int, int] = {}
+    staying: list[int] = []
+    for place in filled:
+        first = next((other for other in staying if similarity(sets[place], sets[other]) >= least), None)
+        if first is None:
+            staying.append(place)
+        else:
+            found[place] = first
     return found
