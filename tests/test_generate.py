@@ -15,14 +15,16 @@ from typing import Any
 
 import pytest
 
+from ponder import cli
 from ponder.core.errors import ConfigurationError, Interrupted
-from ponder.core.types import Completion, Messages, Problem, Sampling, Trace, Verdict
+from ponder.core.types import Caps, Completion, Messages, Problem, Sampling, Trace, Usage, Verdict
 from ponder.measure.teachers import agreement, replies_of, teacher_rows
 from ponder.measure.terms import terms_of_folder, terms_of_licence
 from ponder.recipe import build_recipe
 from ponder.runner import run_recipe
 from ponder.runs.log import Log
 from ponder.runs.store import StageFolder, read_rows
+from ponder.stages import _teachers
 from ponder.stages._chunks import Chunks
 from ponder.stages._rounds import Rounds
 
@@ -202,7 +204,7 @@ def test_teachers_that_make_no_sense_are_refused(model: Any, tmp_path: Path) -> 
 
 def test_killed_in_the_middle_of_rounds_it_ends_with_the_same_traces(tmp_path: Path) -> None:
     settings = {
-        "model": ["pocket-teacher", "solutions"], "tasks": TASKS, "problems": 40, "samples": 3, "chunk": 2,
+        "model": ["pocket-teacher", "solutions"], "tasks": TASKS, "problems": 16, "samples": 3, "chunk": 2,
         "enough_correct": 1, "temperatures": [0.7, 1.3], "max_new_tokens": 60,
     }  # fmt: skip
     recipe = {"name": "made", "seed": 3, "stage": {"generate": settings}}
@@ -220,6 +222,70 @@ def test_killed_in_the_middle_of_rounds_it_ends_with_the_same_traces(tmp_path: P
     run_recipe(build_recipe(recipe), tmp_path / "cut", Log.silent())
     sealed = journal.with_suffix(".parquet")
     assert sealed.read_bytes() == (tmp_path / "whole" / "generate" / "traces.parquet").read_bytes()
+
+
+class Served:
+    """A served teacher as the stage sees it: it keeps an account, and stops when its cap is reached."""
+
+    def __init__(self, name: str, purchases: Path, caps: Caps) -> None:
+        self.name, self.caps, self.file = name, caps, purchases / "bought.txt"
+        purchases.mkdir(parents=True, exist_ok=True)
+        self.notes = {"warnings": ["it ignores the seed"]}
+
+    @property
+    def totals(self) -> Usage:
+        return Usage(prompt_tokens=len(self.file.read_text()) if self.file.exists() else 0)
+
+    def generate(
+        self, prompts: Sequence[Messages], samples: int, sampling: Sampling, watch: Any = None
+    ) -> list[list[Completion]]:
+        for _ in prompts:
+            if self.caps.cost is not None and self.totals.prompt_tokens >= self.caps.cost:
+                raise Interrupted("the cap on cost is reached", where=str(self.file), fix="raise it with --cost-limit")
+            with self.file.open("a") as file:
+                file.write("x")
+        usage = Usage(prompt_tokens=5, completion_tokens=7)
+        return [[Completion(text="The answer is 1.", usage=usage, model="m-2026")] * samples for _ in prompts]
+
+
+def test_a_served_teacher_keeps_its_purchases_and_tells_its_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        _teachers, "open_sampler", lambda model, *, purchases, caps: Served(model, purchases, caps)
+    )
+    model = {"api": "openai:big@http://127.0.0.1:1/v1", "worked": "solutions"}
+    with pytest.raises(Interrupted, match="cap on cost"):
+        run(tmp_path, model=model, cost_limit=7)
+    assert len((tmp_path / "generate" / "traces.jsonl").read_text().splitlines()) == 5
+    bought = tmp_path / "generate" / "purchases" / "bought.txt"
+    assert bought.read_text() == "x" * 7
+    summary = run(tmp_path, model=model, cost_limit=100)
+    assert summary["served"]["api"]["notes"] == {"warnings": ["it ignores the seed"]}
+    assert summary["served"]["api"]["totals"]["prompt_tokens"] == len(bought.read_text()) == 14
+    assert summary["teachers"]["api"]["terms"]["training"] == "unknown" and "worked" not in summary["served"]
+    assert {trace.completion.model for trace in traces(tmp_path) if trace.sampler == "api"} == {"m-2026"}
+
+
+def ponder(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["ponder", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def test_the_command_names_teachers_and_goes_on_under_a_higher_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["generate", "--model", "a=pocket-teacher", "--model", "b=solutions", "--task", "arithmetic"]
+    base += ["--problems", "4", "--set", "chunk=2", "--set", "max_new_tokens=64", "--out", str(tmp_path / "run")]
+    assert ponder(*base, "--token-limit", "1", monkeypatch=monkeypatch) == 4
+    complaint = capsys.readouterr().err
+    assert "token_limit is reached" in complaint and "raise token_limit (--token-limit)" in complaint
+    assert "resume with: ponder generate" in complaint
+    assert ponder(*base, "--token-limit", "100000", monkeypatch=monkeypatch) == 0
+    assert [trace.sampler for trace in traces(tmp_path / "run")] == ["a"] * 4 + ["b"] * 4
+    assert ponder(*base, "--token-limit", "7", monkeypatch=monkeypatch) == 0, "what is done needs no limit"
 
 
 # -- counting --

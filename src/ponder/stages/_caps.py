@@ -50,5 +50,5 @@ def stop_at(caps: Caps, tokens: float, seconds: float) -> None:
             raise Interrupted(
                 f"{setting} is reached: {used:,.0f} of {cap:,.0f} {unit}",
                 where=setting,
-                fix=f"raise {setting}; nothing that is done is done again",
+                fix=f"raise {setting} (--{setting.replace('_', '-')}); nothing that is done is done again",
             )

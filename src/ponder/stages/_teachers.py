@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 from ponder.backends.local import open_sampler
 from ponder.core.errors import ConfigurationError, ResourceError
 from ponder.core.protocols import Sampler, Watch
-from ponder.core.types import Caps, Completion, Messages, Problem, Sampling
+from ponder.core.types import Caps, Completion, Json, Messages, Problem, Record, Sampling
 from ponder.measure.terms import UNKNOWN, Terms, terms_of_folder
 from ponder.models.load import resolve_model
 
@@ -64,6 +64,16 @@ def terms_of(label: str, source: str, given: Mapping[str, Terms]) -> Terms:
         return terms_of_folder(resolve_model(source))
     except (ConfigurationError, ResourceError):  # a scripted engine has no folder
         return UNKNOWN
+
+
+def account_of(sampler: Sampler) -> Json:
+    """What a served teacher used up over all attempts, and how its server behaved; nothing of other teachers."""
+    account: Json = {}
+    for name in ("totals", "notes"):
+        told: Any = getattr(sampler, name, None)
+        if told is not None:
+            account[name] = told.model_dump(mode="json") if isinstance(told, Record) else told
+    return account
 
 
 class Solutions:

@@ -31,8 +31,18 @@ from ponder.stages._rounds import Rounds
 from ponder.stages._row_texts import problem_texts
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, draw_problems, isolation_of, open_tasks, single_turn, verifiers_of
-from ponder.stages._teachers import SOLUTIONS, Teachers, is_served, labelled, open_teacher, terms_of
+from ponder.stages._teachers import (
+    SOLUTIONS,
+    Teachers,
+    account_of,
+    is_served,
+    labelled,
+    open_teacher,
+    terms_of,
+)
 
+SERVED = "served"
+"""File of what served teachers used up: the teacher that was asked last tells the sum of all."""
 TYPICAL_TOKENS = 60
 """Guess of a completion's length for `plan`, capped by max_new_tokens."""
 
@@ -101,6 +111,8 @@ class Generate(Stage):
         chunks.rows.seal()
         counts = {"problems": len(problems), "seconds": round(seconds, 2)}
         compared = _teachers_summary(chunks, list(sources), rounds, terms)
+        if (served := context.folder.read_json(SERVED)) is not None:
+            compared[SERVED] = served
         return {**_summary(chunks.rows.rows()), **counts, **compared, **isolation_of(tasks), "contamination": found}
 
     def estimate(self, context: Context) -> Estimate:
@@ -179,6 +191,9 @@ class _Work:
             right = sum(t.verdict.outcome is Outcome.CORRECT for t in traces) / len(traces)
             done_now = offset + min(start + size, len(self.problems)) * self.rounds.samples
             progress.update(done_now, correct=round(right, 3))
+        if account := account_of(sampler):
+            folder = context.folder
+            folder.write_json(SERVED, {**(folder.read_json(SERVED) or {}), self.label: account})
 
     def _stop_at(self, chunks: Chunks) -> None:
         stop_at(self.caps, chunks.total("tokens"), chunks.total("seconds"))
