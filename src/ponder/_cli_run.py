@@ -113,6 +113,12 @@ def labelled(models: Sequence[str]) -> list[str] | dict[str, str]:
     return dict(named)
 
 
+def teachers(models: Sequence[str]) -> str | list[str] | dict[str, str]:
+    """One teacher as it is, several as `labelled` has them."""
+    named = labelled(models)
+    return models[0] if isinstance(named, list) and len(named) == 1 else named
+
+
 def _load(path: Path, sets: Sequence[str]) -> Recipe:
     """A recipe file; plug-ins that lie beside it can be named in it."""
     sys.path.append(str(path.resolve().parent))
@@ -124,8 +130,11 @@ def _run(recipe: Recipe, folder: Path, log: Log, again: Sequence[str]) -> None:
     try:
         run_recipe(recipe, folder, log)
     except (Interrupted, KeyboardInterrupt) as error:
+        what, how = "stopped; ", ""
+        if isinstance(error, Interrupted) and error.where:  # a limit stopped it, not the user
+            what, how = f"{error.what}; ", f"{error.fix}\n         "
         raise Interrupted(
-            "stopped; what is done is stored", where=str(folder), fix=f"resume with: {command}"
+            f"{what}what is done is stored", where=str(folder), fix=f"{how}resume with: {command}"
         ) from error
     except Alarm as alarm:
         print(printable(alarm.shown), file=sys.stderr)

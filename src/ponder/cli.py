@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ponder import __version__, _commands_truth
+from ponder import __version__, _commands_traces, _commands_truth
 from ponder.core.errors import Interrupted, PonderError
 
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder. [default: a folder under runs/]")]
@@ -154,20 +154,29 @@ def pretrain(
 
 @app.command()
 def generate(
-    model: Model,
+    model: Annotated[list[str], typer.Option("--model", help="Teacher, or LABEL=TEACHER; repeatable.")],
     task: Tasks,
     problems: Problems = None,
     samples: Samples = None,
     split: Split = None,
     data: Data = None,
+    cost_limit: Annotated[float | None, typer.Option(min=0.0, help="Pause at this cost of served teachers.")] = None,
+    token_limit: Annotated[int | None, typer.Option(min=0, help="Pause after so many tokens.")] = None,
+    time_limit: Annotated[float | None, typer.Option(min=0.0, help="Pause after so many seconds of sampling.")] = None,
     out: Out = None,
     new: New = False,
     seed: Seed = None,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """Sample a teacher and keep its judged traces."""
-    fields = {"model": model, "tasks": task, "problems": problems, "samples": samples, "split": split}
+    """Sample teachers and keep their judged traces.
+
+    A limit pauses the work; the same command with a higher limit goes on.
+    """
+    from ponder._cli_run import teachers
+
+    fields = {"model": teachers(model), "tasks": task, "problems": problems, "samples": samples, "split": split}
+    fields |= {"cost_limit": cost_limit, "token_limit": token_limit, "time_limit": time_limit}
     _single("generate", fields, out, sets, data=data, new=new, seed=seed, as_json=as_json)
 
 
@@ -274,6 +283,7 @@ def init(
     typer.echo(f"\nnext: ponder run {folder / 'recipe.yaml'} --out {folder / 'run'}")
 
 
+_commands_traces.register(app)
 _commands_truth.register(app)
 
 

@@ -1,7 +1,7 @@
-"""Samples a teacher on the problems of some tasks and keeps every completion with its verdict.
+"""Samples teachers on the problems of some tasks and keeps every completion with its verdict.
 
-Problems go through in fixed chunks, and a chunk's traces are journalled together: a run that was killed repeats at most
-one chunk and ends with the same traces as one that was not.
+Problems go through in fixed chunks, teacher by teacher, and a chunk's traces are journalled together: a run that was
+killed repeats at most one chunk and ends with the same traces as one that was not.
 """
 
 from __future__ import annotations
@@ -9,58 +9,86 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from ponder.backends.local import model_parameters, open_sampler
+from ponder.backends.local import model_parameters
 from ponder.core.errors import ConfigurationError
-from ponder.core.protocols import Sampler, Watch
+from ponder.core.protocols import Task, Watch
 from ponder.core.seeds import derive_seed
-from ponder.core.types import Completion, Finish, Json, Messages, Outcome, Problem, Sampling, Trace
-from ponder.learn.rollout import judge
+from ponder.core.types import Caps, Json, Outcome, Problem, Sampling, Trace
+from ponder.measure.teachers import agreement, kind_of, replies_of, skill_of, teacher_rows
+from ponder.measure.terms import Terms
 from ponder.runs.interrupt import raise_if_stopped
-from ponder.runs.ledger import count_completions
+from ponder.runs.log import Progress
+from ponder.stages._caps import CAPS, checked_caps, stop_at
+from ponder.stages._chunks import Chunks
 from ponder.stages._contamination import clean, default_folder
 from ponder.stages._estimate import sampling_estimate
+from ponder.stages._rounds import Rounds
 from ponder.stages._row_texts import problem_texts
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, draw_problems, isolation_of, open_tasks, single_turn, verifiers_of
+from ponder.stages._teachers import (
+    SOLUTIONS,
+    Teachers,
+    account_of,
+    is_served,
+    labelled,
+    open_teacher,
+    terms_of,
+)
 
-SOLUTIONS = "solutions"
-"""As a model's name: the task's own worked solutions are the teacher."""
+SERVED = "served"
+"""File of what served teachers used up: the teacher that was asked last tells the sum of all."""
 TYPICAL_TOKENS = 60
 """Guess of a completion's length for `plan`, capped by max_new_tokens."""
 
 
 class Generate(Stage):
-    """Asks a teacher; verifies what it says; keeps all verdicts."""
+    """Asks one teacher or several; verifies what they say; keeps all verdicts."""
 
     inputs: ClassVar[tuple[str, ...]] = ("model",)
+    observers: ClassVar[tuple[str, ...]] = (*CAPS, "terms")
 
-    model: str
-    """Model that is sampled, an earlier stage that made one, or `solutions` for the worked solutions of the tasks."""
+    model: Teachers
+    """Model that is sampled, an earlier stage that made one, or `solutions` for the worked solutions of the tasks.
+    Several: a list, or a mapping of labels; every trace names its teacher, and each is asked the same problems."""
     tasks: TaskChoices = ("skills",)
     split: str = "train"
     problems: int = Field(default=2000, ge=1)
     """Problems over all tasks together."""
     samples: int = Field(default=1, ge=1)
-    """Completions per problem."""
+    """Completions per problem and teacher; at most, when `enough_correct` stops earlier."""
+    enough_correct: int | None = Field(default=None, ge=1)
+    """Ask in rounds of so many samples, and stop at a problem once a teacher solved it so often."""
     temperature: float = Field(default=1.0, ge=0.0)
+    temperatures: tuple[Annotated[float, Field(ge=0.0, le=100.0)], ...] = ()
+    """A ladder instead of one temperature: sample i is drawn at the i-th, and its trace says which."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     top_k: int = Field(default=0, ge=0)
     max_new_tokens: int = Field(default=512, ge=1)
     max_thinking_tokens: int | None = Field(default=None, ge=0)
     chunk: int = Field(default=256, ge=1)
     """Problems that are sampled and journalled together."""
+    cost_limit: float | None = Field(default=None, ge=0.0)
+    """Pause when served teachers have cost so much, in the currency of their price; resumable under a higher limit."""
+    token_limit: int | None = Field(default=None, ge=0)
+    """Pause after so many tokens, prompts and completions together."""
+    time_limit: float | None = Field(default=None, ge=0.0)
+    """Pause after so many seconds of sampling, over all attempts."""
+    terms: dict[str, Terms] = Field(default={})
+    """By teacher's label (`*`: all others): licence, and whether its answers may be learnt from. Without an entry a
+    model folder's card or licence file is read."""
     decontaminate: bool = True
     """Leave out the problems that stand in a benchmark; the summary says which, and what could not be checked."""
     benchmarks: str | None = Field(default_factory=default_folder)
     """Folder or file of benchmarks to compare with, besides what this run is measured on."""
 
     def __call__(self, context: Context) -> Json:
-        """Write `traces.jsonl` and `traces.parquet`; count verdicts by skill."""
+        """Write `traces.jsonl` and `traces.parquet`; count verdicts by skill, and teachers beside each other."""
         tasks = single_turn(open_tasks(self.tasks))
         problems = draw_problems(tasks, self.split, self.problems, derive_seed(context.seed, "problems"))
         if not problems:
@@ -68,43 +96,46 @@ class Generate(Stage):
         found: Json | None = None
         if self.decontaminate:
             problems, found = clean(problems, problem_texts, lambda problem: problem.id, context, self.benchmarks)
-        source = context.artefact(self.model, "model")
-        sampler: Sampler = _Solutions(problems) if source == SOLUTIONS else open_sampler(source)
-        verifiers = verifiers_of(tasks)
-        journal = context.folder.journal("traces")
-        finished = len(journal) // (self.samples * self.chunk) * self.chunk
-        journal.truncate(finished * self.samples)
+        sources = {label: context.artefact(name, "model") for label, name in labelled(self.model).items()}
+        caps = checked_caps(self.cost_limit, self.token_limit, self.time_limit, sources.values())
+        terms = {label: terms_of(label, source, self.terms).model_dump() for label, source in sources.items()}
+        context.folder.write_json("terms", terms)
+        chunks, rounds = Chunks(context.folder, "traces"), self._rounds(context)
         started = time.monotonic()
-        with context.log.progress("generate", total=len(problems) * self.samples, unit="traces") as progress:
-            for start in range(finished, len(problems), self.chunk):
-                raise_if_stopped()
-                chunk = problems[start : start + self.chunk]
-                watch = _watcher(progress, start * self.samples)
-                asked = [problem.messages for problem in chunk]
-                completions = sampler.generate(asked, self.samples, self._sampling(context), watch)
-                count_completions(completions)
-                traces = [
-                    judge(problem, completion, verifiers[problem.task], {}).model_copy(update={"sampler": self.model})
-                    for problem, group in zip(chunk, completions, strict=True)
-                    for completion in group
-                ]
-                journal.append_all([_stored(trace) for trace in traces])
-                right = sum(t.verdict.outcome is Outcome.CORRECT for t in traces) / len(traces)
-                progress.update(min((start + self.chunk), len(problems)) * self.samples, correct=round(right, 3))
+        total = len(problems) * self.samples * len(sources)
+        with context.log.progress("generate", total=total, unit="traces") as progress:
+            for number, (label, source) in enumerate(sources.items()):
+                work = _Work(label, source, number, rounds, problems, tasks, caps)
+                work.run(context, chunks, self.chunk, progress)
         seconds = time.monotonic() - started
-        journal.seal()
+        chunks.rows.seal()
         counts = {"problems": len(problems), "seconds": round(seconds, 2)}
-        return {**_summary(journal.rows()), **counts, **isolation_of(tasks), "contamination": found}
+        compared = _teachers_summary(chunks, list(sources), rounds, terms)
+        if (served := context.folder.read_json(SERVED)) is not None:
+            compared[SERVED] = served
+        return {**_summary(chunks.rows.rows()), **counts, **compared, **isolation_of(tasks), "contamination": found}
 
     def estimate(self, context: Context) -> Estimate:
-        """Rows are exact; lengths are guessed."""
+        """Rows are exact unless sampling stops early; lengths are guessed."""
+        sources = [context.artefact(name, "model") for name in labelled(self.model).values()]
         rows = self.problems * self.samples
         tokens = rows * min(self.max_new_tokens, TYPICAL_TOKENS)
-        parameters = 0 if self.model == SOLUTIONS else model_parameters(context.artefact(self.model, "model"))
-        return sampling_estimate(rows, tokens, parameters, f"{TYPICAL_TOKENS} tokens a completion guessed")
+        note = f"{TYPICAL_TOKENS} tokens a completion guessed"
+        if self.enough_correct is not None:
+            note += "; fewer rows where problems are solved early"
+        if any(map(is_served, sources)):
+            note += "; a served teacher's time is not this machine's"
+        each = [sampling_estimate(rows, tokens, 0 if _weightless(s) else model_parameters(s), note) for s in sources]
+        return Estimate(
+            rows=sum(one.rows for one in each),
+            tokens=sum(one.tokens for one in each),
+            memory_bytes=max(one.memory_bytes for one in each),
+            seconds=sum(one.seconds for one in each),
+            note=note,
+        )
 
-    def _sampling(self, context: Context) -> Sampling:
-        return Sampling(
+    def _rounds(self, context: Context) -> Rounds:
+        sampling = Sampling(
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
@@ -112,27 +143,60 @@ class Generate(Stage):
             max_thinking_tokens=self.max_thinking_tokens,
             seed=derive_seed(context.seed, "generate"),
         )
+        return Rounds(sampling, self.samples, self.temperatures, self.enough_correct)
 
 
-class _Solutions:
-    """A sampler that answers with the worked solutions that the task wrote."""
+class _Work:
+    """One teacher's way through the chunks that are not stored yet."""
 
-    name = SOLUTIONS
+    def __init__(
+        self,
+        label: str,
+        source: str,
+        number: int,
+        rounds: Rounds,
+        problems: Sequence[Problem],
+        tasks: dict[str, Task],
+        caps: Caps,
+    ) -> None:
+        self.label, self.source, self.number = label, source, number
+        self.rounds, self.problems, self.caps = rounds, problems, caps
+        self.verifiers = verifiers_of(tasks)
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self._solutions = {p.messages: p.meta.get("solution") for p in problems}
-        missing = next((p for p in problems if not isinstance(p.meta.get("solution"), str)), None)
-        if missing is not None:
-            raise ConfigurationError(
-                "a problem has no worked solution to learn from",
-                where=f"{missing.task}, problem {missing.id}",
-                fix="name a teacher model, or a task whose rows carry solutions",
-            )
+    def run(self, context: Context, chunks: Chunks, size: int, progress: Progress) -> None:
+        """Sample, judge and store; a teacher that is done is not even opened."""
+        starts = range(0, len(self.problems), size)
+        before, offset = self.number * len(starts), self.number * len(self.problems) * self.rounds.samples
+        done = max(0, min(len(chunks) - before, len(starts)))
+        if done == len(starts):
+            return
+        self._stop_at(chunks)
+        sampler = open_teacher(self.source, self.problems, context.folder.path / "purchases", self.caps)
+        for start in starts[done:]:
+            raise_if_stopped()
+            self._stop_at(chunks)
+            chunk = self.problems[start : start + size]
+            began = time.monotonic()
+            watch = _watcher(progress, offset + start * self.rounds.samples)
+            drawn = self.rounds.draw(sampler, chunk, self.verifiers, self.label, watch)
+            traces = [trace for group in drawn for trace in group]
+            usages = [trace.completion.usage for trace in traces]
+            mark = {
+                "teacher": self.label,
+                "start": start,
+                "tokens": sum(usage.prompt_tokens + usage.completion_tokens for usage in usages),
+                "seconds": round(time.monotonic() - began, 3),
+            }
+            chunks.add([stored_row(trace) for trace in traces], mark)
+            right = sum(t.verdict.outcome is Outcome.CORRECT for t in traces) / len(traces)
+            done_now = offset + min(start + size, len(self.problems)) * self.rounds.samples
+            progress.update(done_now, correct=round(right, 3))
+        if account := account_of(sampler):
+            folder = context.folder
+            folder.write_json(SERVED, {**(folder.read_json(SERVED) or {}), self.label: account})
 
-    def generate(
-        self, prompts: Sequence[Messages], samples: int, sampling: Sampling, watch: Watch | None = None
-    ) -> list[list[Completion]]:
-        return [[Completion(text=str(self._solutions[tuple(p)]))] * samples for p in prompts]
+    def _stop_at(self, chunks: Chunks) -> None:
+        stop_at(self.caps, chunks.total("tokens"), chunks.total("seconds"))
 
 
 def _watcher(progress: Any, offset: int) -> Watch:
@@ -144,9 +208,22 @@ def _watcher(progress: Any, offset: int) -> Watch:
     return watch
 
 
-def _stored(trace: Trace) -> Json:
+def _weightless(source: str) -> bool:
+    return source == SOLUTIONS or source.startswith("scripted:") or is_served(source)
+
+
+def stored_row(trace: Trace) -> Json:
     """A trace as a row, without token ids, because the student encodes the text for itself, and without the clock."""
     return trace.model_dump(mode="json", exclude={"completion": {"prompt_tokens", "tokens", "logprobs", "seconds"}})
+
+
+def _teachers_summary(chunks: Chunks, labels: Sequence[str], rounds: Rounds, terms: Json) -> Json:
+    """Every teacher's rates with its terms, and how far they agree."""
+    replies = replies_of((Trace.model_validate(row) for row in chunks.rows.rows()), labels)
+    rows = teacher_rows(replies, rounds.first)
+    compared = agreement(replies, rounds.first)
+    teachers = {label: {**row, "terms": terms[label]} for label, row in rows.items()}
+    return {"teachers": teachers, **({"agreement": compared} if compared is not None else {})}
 
 
 def _summary(rows: Any) -> Json:
@@ -156,9 +233,9 @@ def _summary(rows: Any) -> Json:
     lengths: list[int] = []
     for row in rows:
         trace = Trace.model_validate(row)
-        kind = "truncated" if trace.completion.finish is Finish.LENGTH else trace.verdict.outcome.value
+        kind = kind_of(trace)
         counts[kind] += 1
-        skills.setdefault(str(trace.problem.meta.get("skill", trace.problem.task)), Counter())[kind] += 1
+        skills.setdefault(skill_of(trace), Counter())[kind] += 1
         lengths.append(trace.completion.usage.completion_tokens)
     return {
         "traces": sum(counts.values()),
