@@ -26,7 +26,7 @@ ROAD: dict[str, Any] = {
     "name": "taught",
     "stage": {
         "generate": {"model": "pocket-teacher", "tasks": TASKS, "problems": 40, "max_new_tokens": 96},
-        "pack": {"model": "pocket-teacher", "traces": "generate", "top_k": 8, "chunk": 12, "terms": "Apache-2.0"},
+        "pack": {"model": "pocket-teacher", "traces": "generate", "top_k": 8, "chunk": 12},
         "packed": {
             "use": "distill", "model": "pocket-base", "traces": "pack", "objective": {"use": "kd", "top_k": 8},
             "steps": 3, "examples_per_step": 8, "optimisation": MUON,
@@ -73,8 +73,11 @@ def test_the_summary_of_a_pack_says_what_it_holds(taught: Path) -> None:
     summary = json.loads((taught / "pack" / "summary.json").read_text())
     header = read_header(taught / "pack" / "pack.parquet")
     assert summary["rows"] == header.rows == summary["traces"]["kept"] > 20
-    assert header.terms == "Apache-2.0" and header.teacher == "pocket-teacher" and len(header.teacher_digest) == 32
+    assert header.terms["pocket-teacher"]["licence"] == "apache-2.0"
+    assert header.teacher == "pocket-teacher" and len(header.teacher_digest) == 32
     assert 0 < summary["tail_mass"] < 0.01 and summary["bytes_per_token"] > 4 * 8 * 0.5
+    card = (taught / "packed" / "model" / "README.md").read_text()
+    assert "pocket-base" in card and "apache-2.0" in card
     trained = json.loads((taught / "packed" / "summary.json").read_text())
     assert trained["pack"]["checksum"] == header.checksum
 

@@ -16,6 +16,7 @@ from ponder.measure.terms import UNKNOWN, Terms, terms_of_folder
 from ponder.report.card import Facts, Score, Step, model_card
 from ponder.report.evaluations import find_evaluations, read_object
 from ponder.runs.files import write_atomic
+from ponder.runs.pack import packed_terms
 
 CARD = "README.md"
 IDENTITY, SUMMARY, TERMS, MANIFEST = "stage.json", "summary.json", "terms.json", "manifest.json"
@@ -149,6 +150,8 @@ def _terms_of_file(path: Path) -> dict[str, Terms]:
     place = path / TERMS if path.is_dir() else path.with_suffix(f".{TERMS}")
     if path.is_file() and not place.is_file():
         place = path.parent / TERMS
+    if path.suffix == ".parquet" and path.is_file() and (packed := packed_terms(path)):
+        return {label: Terms.model_validate(terms) for label, terms in packed.items()}
     return _read_terms(place) or {path.name: Terms(note="traces from a file that came without terms")}
 
 

@@ -20,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ponder.core.errors import ConfigurationError, DataError, ResourceError
 from ponder.core.types import Completion, IntArray, Json, Record, TopK, Trace
@@ -50,8 +50,8 @@ class PackHeader(Record):
     """Hash of the tokenizer whose ids these are."""
     template: str
     """Hash of the chat template that rendered the prompts."""
-    terms: str = ""
-    """Licence and terms of use of what the teacher says, where they are known."""
+    terms: dict[str, Json] = Field(default={})
+    """Licence and terms of use of what each teacher wrote or said, as `measure/terms.py` has them."""
     rows: int = 0
     tokens: int = 0
     """Completion tokens, each with a distribution."""
@@ -156,6 +156,14 @@ def read_header(path: Path) -> PackHeader:
     if header.format != FORMAT:
         raise DataError(f"this pack has format {header.format}, and this Ponder reads {FORMAT}", where=str(path))
     return header
+
+
+def packed_terms(path: Path) -> dict[str, Json]:
+    """The terms in a pack; nothing when the file is none."""
+    try:
+        return dict(read_header(path).terms)
+    except (DataError, ResourceError):
+        return {}
 
 
 def read_pack(path: Path) -> Iterator[PackRow]:

@@ -19,6 +19,8 @@ from ponder.stages._row_texts import trace_texts
 from ponder.stages._stage import Context
 
 TRACES = "traces.parquet"
+RANK = "rank"
+"""Among a trace's parts: its place in a curriculum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,21 @@ def encoded(trace: Trace, chat: Chat, *, answers_only: bool = False) -> Trace:
         tokens=tuple(chat.response(text)),
     )
     return trace.model_copy(update={"completion": completion})
+
+
+def by_rank(traces: list[Trace]) -> list[Trace]:
+    """Traces in the order that `select` gave them.
+
+    Raises:
+        ConfigurationError: If one has no place in it.
+    """
+    if any(RANK not in trace.parts for trace in traces):
+        raise ConfigurationError(
+            "these traces have no order to be learnt in",
+            where="order",
+            fix="choose them by the stage `select` with `order: curriculum`",
+        )
+    return sorted(traces, key=lambda trace: trace.parts[RANK])
 
 
 def length_of(trace: Trace) -> int:

@@ -7,7 +7,7 @@ worked solutions, and with `answers_only` it trains the control that never sees 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
@@ -21,11 +21,12 @@ from ponder.learn.fit import FitBatch, fit
 from ponder.learn.order import indices_at, steps_for
 from ponder.learn.train import Optimisation
 from ponder.models.load import LoadedModel, load_model, parameter_count, save_model
+from ponder.report.provenance import write_card
 from ponder.runs.pack import PACK
 from ponder.runs.store import read_rows
 from ponder.stages._contamination import default_folder
 from ponder.stages._estimate import training_estimate
-from ponder.stages._learnable import Choice, Learnable, learnable, read_traces, traces_path
+from ponder.stages._learnable import Choice, Learnable, by_rank, learnable, read_traces, traces_path
 from ponder.stages._plugins import TAUGHT, open_objective
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._taught import check_pack, named, snapshots, taught_batch
@@ -52,6 +53,8 @@ class Distill(Stage):
     """At most this many correct traces of one problem, the shortest first; None keeps all."""
     answers_only: bool = False
     """Drop the thinking and learn the bare answer: the control that shows what reasoning is worth."""
+    order: Literal["shuffled", "curriculum"] = "shuffled"
+    """`curriculum`: in the order that `select` gave them, from easy to difficult, again and again."""
     epochs: float = Field(default=2.0, gt=0.0)
     steps: int | None = Field(default=None, ge=1)
     """Optimiser steps; overrides `epochs`, so that two runs can be given the same number of updates."""
@@ -72,13 +75,13 @@ class Distill(Stage):
         loaded = load_model(context.artefact(self.model, "model"))
         objective = open_objective(self.objective)
         teacher, found = self._sources(context, loaded)
-        traces = found.traces
+        traces = by_rank(found.traces) if self.order == "curriculum" else found.traces
         steps = self.steps or steps_for(len(traces), self.epochs, self.examples_per_step)
         trainer = trainer_for(loaded, self.optimisation, steps, objective.surrogate)
         context.log.note(f"{len(traces):,} traces, {steps} steps of {self.examples_per_step}")
 
         def examples_at(step: int) -> FitBatch:
-            chosen = [traces[i] for i in indices_at(context.seed, len(traces), self.examples_per_step, step)]
+            chosen = [traces[i] for i in self._places(context.seed, len(traces), step)]
             return taught_batch(objective, [Group(trace.problem, (trace,)) for trace in chosen], teacher)
 
         summary = fit(
@@ -95,8 +98,10 @@ class Distill(Stage):
         if isinstance(teacher, PackTeacher):
             summary["pack"] = teacher.header.model_dump(exclude={"format"})
             teacher.close()
-        summary |= coverage_of(teacher)
-        return {**summary, **found.kept, "parameters": parameter_count(loaded.model), "template": loaded.chat.digest}
+        summary |= coverage_of(teacher) | found.kept
+        summary |= {"parameters": parameter_count(loaded.model), "template": loaded.chat.digest}
+        write_card(context.folder.path, summary)
+        return summary
 
     def estimate(self, context: Context) -> Estimate:
         """Exact rows when the traces exist already, otherwise a guess."""
@@ -107,6 +112,13 @@ class Distill(Stage):
         note = "all traces counted as correct" if known else "2,000 traces guessed: they do not exist yet"
         parameters = model_parameters(context.artefact(self.model, "model"))
         return training_estimate(trained, trained * TYPICAL_TOKENS, parameters, note)
+
+    def _places(self, seed: int, size: int, step: int) -> list[int]:
+        """Which traces a step learns from."""
+        if self.order == "shuffled":
+            return indices_at(seed, size, self.examples_per_step, step)
+        first = step * self.examples_per_step
+        return [place % size for place in range(first, first + self.examples_per_step)]
 
     def _sources(self, context: Context, student: LoadedModel) -> tuple[Teacher | None, Learnable]:
         """Who is asked, and what is learnt.

@@ -16,6 +16,7 @@ from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Teacher
 from ponder.core.types import Json, Trace
 from ponder.engines._pack_teacher import pack_row
+from ponder.measure.terms import Terms
 from ponder.models.load import load_model, resolve_model
 from ponder.runs.interrupt import raise_if_stopped
 from ponder.runs.ledger import count_tokens
@@ -25,6 +26,8 @@ from ponder.stages._estimate import sampling_estimate
 from ponder.stages._learnable import Choice, learnable, read_traces, traces_path
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._taught import named, tokens_read
+from ponder.stages._teachers import terms_of
+from ponder.stages._traces.files import gathered_terms
 
 PARTS = "parts"
 TYPICAL_TOKENS = 120
@@ -50,8 +53,8 @@ class Pack(Stage):
     """Keep traces whose answer is wrong as well."""
     max_tokens: int = Field(default=2048, ge=8)
     """Longer traces are dropped and counted."""
-    terms: str = ""
-    """Licence and terms of use of what the teacher says; stored in the pack."""
+    terms: dict[str, Terms] = Field(default={})
+    """Licence and terms of use of a teacher's answers, by model; by default as its folder says. Stored in the pack."""
     chunk: int = Field(default=256, ge=1)
     """Traces that are asked about and stored together."""
     decontaminate: bool = True
@@ -75,8 +78,9 @@ class Pack(Stage):
             vocabulary=int(student.model.config.get_text_config().vocab_size),
             tokenizer=student.chat.tokens_digest,
             template=student.chat.digest,
-            terms=self.terms,
+            terms=self._terms(context, path, found.traces),
         )
+        context.folder.write_json("terms", header.terms)
         parts = self._parts(context, found.traces, teacher, header)
         target = context.folder.path / PACK
         with PackWriter(target, header) as file:
@@ -128,6 +132,14 @@ class Pack(Stage):
             where="student",
             fix="name the student that will learn from it",
         )
+
+    def _terms(self, context: Context, path: Path, traces: list[Trace]) -> dict[str, Json]:
+        """Of everyone who wrote the traces, and of everyone who is asked about them."""
+        asked = {self.model} if isinstance(self.model, str) else set(self.model.values())
+        found = gathered_terms([path], traces)
+        for model in sorted(asked):
+            found[model] = terms_of(model, context.artefact(model, "model"), self.terms).model_dump()
+        return found
 
     def _named(self) -> str:
         if isinstance(self.model, str):

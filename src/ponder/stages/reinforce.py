@@ -26,6 +26,7 @@ from ponder.learn.rollout import rollout
 from ponder.learn.train import Optimisation
 from ponder.learn.tripwires import Tripwires
 from ponder.models.load import LoadedModel, load_model, parameter_count, save_model
+from ponder.report.provenance import write_card
 from ponder.runs.pack import PACK
 from ponder.stages._alarms import Watch
 from ponder.stages._estimate import sampling_estimate, training_estimate
@@ -118,7 +119,9 @@ class Reinforce(Stage):
         )
         save_model(loaded.model, loaded.chat, context.folder.path / "model")
         summary |= watch.summary() | isolation_of(tasks) | coverage_of(teacher)
-        return {**summary, "parameters": parameter_count(loaded.model), "template": loaded.chat.digest}
+        summary |= {"parameters": parameter_count(loaded.model), "template": loaded.chat.digest}
+        write_card(context.folder.path, summary)
+        return summary
 
     def _teacher(self, context: Context, student: LoadedModel) -> Teacher | None:
         """Who is asked.

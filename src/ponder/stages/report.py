@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from ponder.core.types import Json
 from ponder.report.page import write_report
+from ponder.report.provenance import write_card
 from ponder.stages._stage import Context, Estimate, Stage
 
 
@@ -19,7 +20,10 @@ class Report(Stage):
 
     def __call__(self, context: Context) -> Json:
         """Write `report.html` for the whole run into this stage's folder."""
-        page = write_report(context.folder.path.parent, context.folder.path / "report.html")
+        run = context.folder.path.parent
+        for model in sorted(run.glob("*/model")):  # the card of each, with what was measured since it was trained
+            write_card(model.parent)
+        page = write_report(run, context.folder.path / "report.html")
         return {"page": page.name}
 
     def estimate(self, context: Context) -> Estimate:
