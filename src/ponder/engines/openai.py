@@ -6,11 +6,9 @@ that decides the answer, and is never bought again; see `docs/teachers.md`.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Sampler, Watch
@@ -20,11 +18,10 @@ from ponder.engines._openai.asks import Ask, asks_for
 from ponder.engines._openai.buying import Buyer
 from ponder.engines._openai.doubts import Counting, Doubts
 from ponder.engines._openai.keys import key_for
+from ponder.engines._openai.loop import run
 from ponder.engines._openai.purchases import Totals
 from ponder.engines._openai.served import Served, read_served
 from ponder.measure.costs.prices import PriceSheet, price_sheet
-
-Result = TypeVar("Result")
 
 
 class OpenAISampler:
@@ -135,16 +132,6 @@ def _missing(asks: Sequence[Ask], found: Mapping[str, Completion]) -> list[Ask]:
         taken.update(ask.keys)
         missing += [ask] if len(wanted) == len(ask.keys) else [ask.single(index) for index in wanted]
     return missing
-
-
-def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Do asynchronous work from ordinary code, also where a loop is running already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1, "ponder-openai") as thread:
-        return thread.submit(asyncio.run, work).result()
 
 
 plugin: type[Sampler] = OpenAISampler
