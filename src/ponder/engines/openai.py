@@ -15,6 +15,7 @@ from ponder.core.protocols import Sampler, Watch
 from ponder.core.types import Caps, Completion, Json, Messages, Sampling
 from ponder.engines._openai.accounts import Account
 from ponder.engines._openai.asks import Ask, asks_for
+from ponder.engines._openai.batches import Batches
 from ponder.engines._openai.buying import Buyer
 from ponder.engines._openai.doubts import Counting, Doubts
 from ponder.engines._openai.keys import key_for
@@ -56,6 +57,7 @@ class OpenAISampler:
         self._account = Account(self.served, purchases, caps, sheet or price_sheet())
         self._doubts = Doubts(self.served, count)
         self._buyer = Buyer(self.served, key, self._account, self._doubts)
+        self._batches = Batches(self.served, key, self._account)
 
     @property
     def totals(self) -> Totals:
@@ -99,7 +101,10 @@ class OpenAISampler:
         if missing:
             self._account.caps.start()
             try:
-                found |= run(self._buyer.buy(missing, told))
+                if self.served.batch:
+                    found |= run(self._batches.collect(missing, told))
+                    missing = _missing(asks, found)
+                found |= run(self._buyer.buy(missing, told)) if missing else {}
             finally:
                 self._account.caps.pause()
                 self._account.purchases.note("clock", seconds=round(self._account.caps.seconds, 3))
