@@ -20,6 +20,7 @@ from ponder.engines._openai.buying import Buyer
 from ponder.engines._openai.doubts import Counting, Doubts
 from ponder.engines._openai.keys import key_for
 from ponder.engines._openai.loop import run
+from ponder.engines._openai.probe import KIND, findings, probes
 from ponder.engines._openai.purchases import Totals
 from ponder.engines._openai.served import Served, read_served
 from ponder.measure.costs.prices import PriceSheet, price_sheet
@@ -58,6 +59,8 @@ class OpenAISampler:
         self._doubts = Doubts(self.served, count)
         self._buyer = Buyer(self.served, key, self._account, self._doubts)
         self._batches = Batches(self.served, key, self._account)
+        noted = [note for note in self._account.purchases.notes if note["kind"] == KIND]
+        self._probed: Json | None = noted[-1]["found"] if noted else None
 
     @property
     def totals(self) -> Totals:
@@ -71,6 +74,7 @@ class OpenAISampler:
             "warnings": list(self._doubts.notes),
             "failures": dict(self._doubts.failures),
             "requests_sent": self._buyer.attempts,
+            "probe": self._probed,
         }
 
     def generate(
@@ -101,6 +105,8 @@ class OpenAISampler:
         if missing:
             self._account.caps.start()
             try:
+                if self.served.probe and self._probed is None:
+                    self._probe()
                 if self.served.batch:
                     found |= run(self._batches.collect(missing, told))
                     missing = _missing(asks, found)
@@ -109,6 +115,14 @@ class OpenAISampler:
                 self._account.caps.pause()
                 self._account.purchases.note("clock", seconds=round(self._account.caps.seconds, 3))
         return [found[key] for key in keys]
+
+
+    def _probe(self) -> None:
+        """Find out what the server honours; asked once for a journal, and noted in it."""
+        asks = probes(self.served)
+        found = run(self._buyer.buy(asks, _Telling(None, ())))
+        self._probed = dict(findings(self.served, asks, found, self._doubts.say))
+        self._account.purchases.note(KIND, found=self._probed)
 
 
 class _Telling:
