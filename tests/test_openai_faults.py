@@ -646,3 +646,46 @@ def test_the_user_can_stop_and_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert sum(server.sold.values()) < 30
         monkeypatch.undo()
         assert len(ask(open_at(server, purchases=tmp_path), 50)) == 50 and set(server.sold.values()) == {1}
+
+
+def obedient(asked: Asked) -> Act:
+    seed = 0 if asked.body["temperature"] == 0 else asked.body["seed"]
+    return Act(body=reply(choice(answer_to(asked.prompt, seed))))
+
+
+def seedless(asked: Asked) -> Act:
+    return Act(body=reply(choice("same" if asked.body["temperature"] == 0 else f"{asked.order}")))
+
+
+def feverish(asked: Asked) -> Act:
+    return Act(body=reply(choice(answer_to(asked.prompt, asked.body["seed"]))))
+
+
+@pytest.mark.parametrize(
+    ("script", "seed", "temperature"),
+    [
+        (obedient, "honoured", "honoured"),
+        (seedless, "ignored", "honoured"),
+        (feverish, "honoured", "ignored"),
+        (lambda asked: Act(body=reply(choice("same"))), "unclear", "ignored"),
+    ],
+)
+def test_c19_settings_that_a_server_ignores_are_noted(
+    script: chaos.Script, seed: str, temperature: str, tmp_path: Path
+) -> None:
+    with ChaosServer(script) as server:
+        sampler = open_at(server, "?probe=true&logprobs=true", purchases=tmp_path)
+        ask(sampler)
+        assert sampler.notes["probe"] == {"seed": seed, "temperature": temperature, "logprobs": "ignored"}
+        assert any("logprobs" in text for text in sampler.notes["warnings"])
+        again = open_at(server, "?probe=true&logprobs=true", purchases=tmp_path)
+        ask(again, 2)
+        assert again.notes["probe"] == sampler.notes["probe"] and len(server.asked) == 5 + 2
+
+
+def test_log_probabilities_are_read() -> None:
+    content = [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1.5}]
+    body = reply(choice("ab") | {"logprobs": {"content": content}})
+    assert one([Act(body=body)], "?logprobs=true")[0].logprobs == (-0.5, -1.5)
+    broken = reply(choice("ab") | {"logprobs": {"content": [*content, {"token": "c", "logprob": None}]}})
+    assert one([Act(body=broken)], "?logprobs=true")[0].logprobs is None

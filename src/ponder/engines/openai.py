@@ -6,25 +6,24 @@ that decides the answer, and is never bought again; see `docs/teachers.md`.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Sampler, Watch
 from ponder.core.types import Caps, Completion, Json, Messages, Sampling
 from ponder.engines._openai.accounts import Account
 from ponder.engines._openai.asks import Ask, asks_for
+from ponder.engines._openai.batches import Batches
 from ponder.engines._openai.buying import Buyer
 from ponder.engines._openai.doubts import Counting, Doubts
 from ponder.engines._openai.keys import key_for
+from ponder.engines._openai.loop import run
+from ponder.engines._openai.probe import KIND, findings, probes
 from ponder.engines._openai.purchases import Totals
 from ponder.engines._openai.served import Served, read_served
 from ponder.measure.costs.prices import PriceSheet, price_sheet
-
-Result = TypeVar("Result")
 
 
 class OpenAISampler:
@@ -59,6 +58,9 @@ class OpenAISampler:
         self._account = Account(self.served, purchases, caps, sheet or price_sheet())
         self._doubts = Doubts(self.served, count)
         self._buyer = Buyer(self.served, key, self._account, self._doubts)
+        self._batches = Batches(self.served, key, self._account)
+        noted = [note for note in self._account.purchases.notes if note["kind"] == KIND]
+        self._probed: Json | None = noted[-1]["found"] if noted else None
 
     @property
     def totals(self) -> Totals:
@@ -72,6 +74,7 @@ class OpenAISampler:
             "warnings": list(self._doubts.notes),
             "failures": dict(self._doubts.failures),
             "requests_sent": self._buyer.attempts,
+            "probe": self._probed,
         }
 
     def generate(
@@ -102,11 +105,24 @@ class OpenAISampler:
         if missing:
             self._account.caps.start()
             try:
-                found |= run(self._buyer.buy(missing, told))
+                if self.served.probe and self._probed is None:
+                    self._probe()
+                if self.served.batch:
+                    found |= run(self._batches.collect(missing, told))
+                    missing = _missing(asks, found)
+                found |= run(self._buyer.buy(missing, told)) if missing else {}
             finally:
                 self._account.caps.pause()
                 self._account.purchases.note("clock", seconds=round(self._account.caps.seconds, 3))
         return [found[key] for key in keys]
+
+
+    def _probe(self) -> None:
+        """Find out what the server honours; asked once for a journal, and noted in it."""
+        asks = probes(self.served)
+        found = run(self._buyer.buy(asks, _Telling(None, ())))
+        self._probed = dict(findings(self.served, asks, found, self._doubts.say))
+        self._account.purchases.note(KIND, found=self._probed)
 
 
 class _Telling:
@@ -135,16 +151,6 @@ def _missing(asks: Sequence[Ask], found: Mapping[str, Completion]) -> list[Ask]:
         taken.update(ask.keys)
         missing += [ask] if len(wanted) == len(ask.keys) else [ask.single(index) for index in wanted]
     return missing
-
-
-def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Do asynchronous work from ordinary code, also where a loop is running already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1, "ponder-openai") as thread:
-        return thread.submit(asyncio.run, work).result()
 
 
 plugin: type[Sampler] = OpenAISampler

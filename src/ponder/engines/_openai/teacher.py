@@ -1,8 +1,8 @@
 """A served model as a teacher that speaks about a student's tokens: their log-probabilities, and the likeliest ones.
 
-It is asked for scores of given token ids: `POST /completions` with `prompt` (ids), `echo`, `max_tokens` 0, `logprobs` and
-`return_tokens_as_token_ids`, the form of vLLM and of Ponder's own server. It must share the student's
-tokenizer: the ids that come back are compared with those that were sent.
+It is asked for scores of given token ids: `POST /completions` with `prompt` (ids), `echo`, `max_tokens` 0, `logprobs`
+and `return_tokens_as_token_ids`, the form of vLLM and of Ponder's own server. It must share the student's tokenizer:
+the ids that come back are compared with those that were sent.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ponder.core.errors import ConfigurationError
 from ponder.core.types import FloatArray, Json, TopK, Trace
 from ponder.engines._openai.failures import Kind, RequestFailure
 from ponder.engines._openai.keys import key_for
+from ponder.engines._openai.loop import run
 from ponder.engines._openai.patience import until_answered
 from ponder.engines._openai.replies import read_reply
 from ponder.engines._openai.served import Served, read_served
@@ -80,7 +81,7 @@ class ServedTeacher:
 
     def _scores(self, traces: Sequence[Trace], k: int) -> list[Scores]:
         sequences = [_ids(trace) for trace in traces]
-        return asyncio.run(self._ask_all(sequences, k)) if sequences else []
+        return run(self._ask_all(sequences, k)) if sequences else []
 
     async def _ask_all(self, sequences: Sequence[Sequence[int]], k: int) -> list[Scores]:
         slots = asyncio.Semaphore(connections(self.served.concurrency))
@@ -106,7 +107,7 @@ class ServedTeacher:
             raise ConfigurationError(
                 f"the server scores none of the sequences: {rejected[0].message}",
                 where=self.name,
-                fix="a teacher must offer /v1/completions with token ids, echo and logprobs, as vLLM and ponder serve do",
+                fix="a teacher offers /v1/completions with token ids, echo and logprobs, as vLLM and ponder serve do",
             )
         if rejected:
             _log.warning("%s of %s sequences were not scored: %s", len(rejected), len(sequences), rejected[0].message)

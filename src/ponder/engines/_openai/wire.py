@@ -30,6 +30,8 @@ from ponder.engines._openai.waiting import asked_wait
 
 MAX_BODY = 64 << 20
 """Bytes of a reply, unpacked; a larger one is no answer to a question."""
+MAX_FILE = 512 << 20
+"""Bytes of a file with the answers of a batch."""
 MAX_ERROR = 64 << 10
 """Bytes of an error that are read."""
 CONNECT_SECONDS = 20.0
@@ -81,16 +83,16 @@ class Wire:
         Raises:
             RequestFailure: Whatever goes wrong; `seconds` is the time for all of it.
         """
-        return await self._whole("POST", path, seconds, content=_encoded(body), headers=_JSON)
+        return await self._whole("POST", path, seconds, MAX_BODY, content=_encoded(body), headers=_JSON)
 
-    async def get(self, path: str, seconds: float) -> Reply:
-        """Read a whole reply; raises as `post` does."""
-        return await self._whole("GET", path, seconds)
+    async def get(self, path: str, seconds: float, most: int = MAX_BODY) -> Reply:
+        """Read a whole reply of at most so many bytes; raises as `post` does."""
+        return await self._whole("GET", path, seconds, most)
 
     async def upload(self, path: str, name: str, content: bytes, fields: dict[str, str], seconds: float) -> Reply:
         """Send a file as a form; raises as `post` does."""
         files = {"file": (name, content, "application/jsonl")}
-        return await self._whole("POST", path, seconds, files=files, data=fields)
+        return await self._whole("POST", path, seconds, MAX_BODY, files=files, data=fields)
 
     async def stream(self, path: str, body: Json, seconds: float) -> tuple[Json, Mapping[str, str]]:
         """Send JSON and put a streamed reply together; also takes a reply that was not streamed after all.
@@ -120,9 +122,9 @@ class Wire:
             return read_reply(bytes(whole)), headers
         return assembly.reply(), headers
 
-    async def _whole(self, method: str, path: str, seconds: float, **content: Any) -> Reply:
+    async def _whole(self, method: str, path: str, seconds: float, most: int, **content: Any) -> Reply:
         async with self._reply(method, path, seconds, **content) as response:
-            parts = [chunk async for chunk in _unpacked(response, MAX_BODY)]
+            parts = [chunk async for chunk in _unpacked(response, most)]
             return Reply(b"".join(parts), response.headers)
 
     @asynccontextmanager
