@@ -247,6 +247,21 @@ def chat(
 
 
 @app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="pocket-base, pocket-teacher, a folder or a hub id.")],
+    to: Annotated[str, typer.Option("--to", help="gguf:f32, gguf:f16, gguf:bf16 or gguf:q8_0.")] = "gguf:q8_0",
+    out: Annotated[Path, typer.Option("--out", help="Folder for the artefact.")] = Path("exports"),
+) -> None:
+    """Write a model for another runtime.
+
+    Whether the artefact still answers as the model does is not measured here yet: there is no release gate.
+    """
+    from ponder._cli_export import export_model
+
+    typer.echo(export_model(model, to, out))
+
+
+@app.command()
 def serve(
     model: Annotated[str, typer.Argument(help="pocket-base, pocket-teacher, a folder or a hub id.")],
     host: Annotated[str, typer.Option(help="Address to listen on; all but this machine's need a key.")] = "127.0.0.1",
