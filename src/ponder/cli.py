@@ -256,6 +256,41 @@ def chat(
 
 
 @app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="pocket-base, pocket-teacher, a folder or a hub id.")],
+    to: Annotated[str, typer.Option("--to", help="gguf:f32, gguf:f16, gguf:bf16 or gguf:q8_0.")] = "gguf:q8_0",
+    out: Annotated[Path, typer.Option("--out", help="Folder for the artefact.")] = Path("exports"),
+) -> None:
+    """Write a model for another runtime.
+
+    Whether the artefact still answers as the model does is not measured here yet: there is no release gate.
+    """
+    from ponder._cli_export import export_model
+
+    typer.echo(export_model(model, to, out))
+
+
+@app.command()
+def serve(
+    model: Annotated[str, typer.Argument(help="pocket-base, pocket-teacher, a folder or a hub id.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; all but this machine's need a key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free one.")] = 8000,
+    name: Annotated[str | None, typer.Option(help="What clients call the model. [default: its name]")] = None,
+) -> None:
+    """Serve a model over HTTP, as OpenAI's interface has it.
+
+    Clients must show the key in $PONDER_SERVE_KEY, if that is set. Ctrl-C or SIGTERM lets running answers end.
+    """
+    from ponder.serve.binding import bind, read_key
+
+    key = read_key()
+    bound = bind(host, port, key)
+    from ponder.serve.run import serve as serve_model
+
+    serve_model(model, bound, key, lambda url: typer.echo(f"serving {model} at {url}/v1"), name)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Check this machine and this installation.
 

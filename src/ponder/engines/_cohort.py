@@ -166,6 +166,11 @@ class Cohort:
         """Tokens that a row has so far."""
         return self._rows.tokens[row, : self.length].tolist()
 
+    def members(self) -> list[tuple[int, int]]:
+        """(prompt, sample) of every row."""
+        owners, samples = self._rows.owners.tolist(), self._rows.samples.tolist()
+        return [(self.jobs[owner].prompt, sample) for owner, sample in zip(owners, samples, strict=True)]
+
     def describe(self, row: int) -> str:
         """Which sample a row is, for an error."""
         job = self.jobs[int(self._rows.owners[row])]

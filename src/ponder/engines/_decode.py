@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 import torch
@@ -88,6 +88,30 @@ class Decoder:
             self._forward = Forward(model, rounded)
         self._limits, self._cache_dtype = limits, cache_dtype
         self._stops: Tensor | None = None
+        self._waiting: deque[Job] = deque()
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Let jobs wait for room in the batch; also between two steps of `run`."""
+        self._waiting.extend(sorted(jobs, key=lambda job: -len(job.ids)))
+
+    def check(self, job: Job) -> None:
+        """Make sure that one sample of a job fits the memory budget when it is alone.
+
+        Raises:
+            ResourceError: If it does not.
+        """
+        if self._fitting(job, self._limits.bytes) < 1:
+            self._refuse(job)
+
+    @torch.inference_mode()
+    def drop(self, prompts: Set[int]) -> None:
+        """Forget the jobs of some prompts, whether they wait or are being drawn; between two steps of `run`."""
+        self._waiting = deque(job for job in self._waiting if job.prompt not in prompts)
+        for cohort in self.cohorts:
+            gone = [row for row, (prompt, _) in enumerate(cohort.members()) if prompt in prompts]
+            if gone:
+                cohort.remove(torch.tensor(gone))
+        self.cohorts = [cohort for cohort in self.cohorts if cohort.rows]
 
     def run(self, jobs: Sequence[Job]) -> Iterator[list[Finished]]:
         """Advance by one token at a time; yields the samples that finished with it.
@@ -96,10 +120,10 @@ class Decoder:
             ResourceError: If a single sample needs more than the memory budget.
             PonderError: If logits are not finite.
         """
-        waiting = deque(sorted(jobs, key=lambda job: -len(job.ids)))
-        while waiting or self.cohorts:
-            if waiting and self._alive < REFILL_BELOW * self._limits.rows:
-                for part in _similar(self._admit(waiting)):
+        self.add(jobs)
+        while self._waiting or self.cohorts:
+            if self._waiting and self._alive < REFILL_BELOW * self._limits.rows:
+                for part in _similar(sorted(self._admit(self._waiting), key=lambda job: -len(job.ids))):
                     yield self._prefill(part)
             if self.cohorts:
                 yield self._step()

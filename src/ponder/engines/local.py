@@ -21,6 +21,7 @@ from ponder.engines._budget import budget
 from ponder.engines._cohort import Finished, Job
 from ponder.engines._decode import Decoder, Ending, Limits
 from ponder.engines._drawing import sequence_key
+from ponder.engines._session import Session
 from ponder.engines._stops import Texts
 from ponder.engines._support import Shape, cache_dtype, shape_of
 from ponder.models.head import check_head, hidden_states
@@ -122,9 +123,35 @@ class LocalSampler:
                     watch(len(found), decoder.drawn)
         return [found[place] for place in range(len(encoded))]
 
+    @contextmanager
+    def session(self, sampling: Sampling, share: float = 1.0) -> Iterator[Session]:
+        """Samples that are asked for one by one and drawn together; the seed of `sampling` is not used.
+
+        Args:
+            sampling: Of all of them.
+            share: Part of the memory budget that they may take, where several sessions are open at once.
+
+        Raises:
+            What `generate` raises, where a prompt is added.
+        """
+        texts = Texts(self._chat, sampling.stop)
+        limit = shape_of(self._model, self._rounded).max_positions
+        with _evaluation(self._model):
+            yield Session(
+                self._decoder([], sampling, texts, share),
+                texts,
+                check=lambda ids: _check_lengths([ids], sampling.max_new_tokens, limit),
+                complete=lambda one, ids: self._completion(one, ids, texts),
+            )
+
+    @property
+    def positions(self) -> int | None:
+        """Tokens that the model can take, prompt and completion together; None: it has no limit."""
+        return shape_of(self._model, self._rounded).max_positions
+
     def room(self, messages: Messages) -> int | None:
         """Positions that the model has left behind a conversation; None: it has no limit."""
-        limit = shape_of(self._model, self._rounded).max_positions
+        limit = self.positions
         return None if limit is None else limit - len(self._chat.prompt(messages))
 
     def stream(self, messages: Messages, sampling: Sampling) -> Iterator[str]:
@@ -140,7 +167,9 @@ class LocalSampler:
                     yield text[shown:]
                     shown = len(text)
 
-    def _decoder(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, texts: Texts) -> Decoder:
+    def _decoder(
+        self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, texts: Texts, share: float = 1.0
+    ) -> Decoder:
         shape = shape_of(self._model, self._rounded)
         _check_lengths(prompts, sampling.max_new_tokens, shape.max_positions)
         device = self._model.device
@@ -151,7 +180,7 @@ class LocalSampler:
             candidates=texts.candidates(shape.vocabulary, device),
             met=texts.met,
         )
-        limits, dtype = self._limits(shape), cache_dtype(self._model, self._rounded)
+        limits, dtype = self._limits(shape, share), cache_dtype(self._model, self._rounded)
         return Decoder(self._model, sampling, ending, limits, dtype, self._rounded)
 
     def _tags(self, sampling: Sampling) -> tuple[int, int] | None:
@@ -166,8 +195,8 @@ class LocalSampler:
             )
         return opening, closing
 
-    def _limits(self, shape: Shape) -> Limits:
-        allowed = self._budget_bytes or budget(self._model.device)
+    def _limits(self, shape: Shape, share: float) -> Limits:
+        allowed = int((self._budget_bytes or budget(self._model.device)) * share)
         return Limits(self._max_batch, allowed, shape.token_bytes, row_bytes=4 * 4 * shape.vocabulary)
 
     def _completion(self, one: Finished, prompt: tuple[int, ...], texts: Texts) -> Completion:

@@ -1,0 +1,1 @@
+"""Artefacts that other runtimes read: one file per form."""

@@ -1,0 +1,1 @@
+"""The parts of a GGUF file: shape, tensors, vocabulary, chat template."""

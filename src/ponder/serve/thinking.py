@@ -1,0 +1,47 @@
+"""Parts a growing answer into thinking and content, whatever pieces it comes in."""
+
+from __future__ import annotations
+
+from ponder.core.answers import THINK_CLOSE, THINK_OPEN
+
+
+class Parter:
+    """Takes one answer apart while it comes, tags and the space around both parts left out.
+
+    What a well-formed answer adds up to is what `core.answers.split_thinking` finds in the whole of it: one thought, if
+    any, and then the answer. Of an answer that opens a thought late, what had come before it was told as content.
+    """
+
+    def __init__(self) -> None:
+        """Begin outside a thought."""
+        self._waiting, self._thinking = "", False
+        self._begun = {True: False, False: False}
+        self._space = {True: "", False: ""}
+
+    def feed(self, piece: str, last: bool = False) -> list[tuple[bool, str]]:
+        """(is thinking, text) of what is certain after one more piece; `last` when nothing follows."""
+        self._waiting += piece
+        found: list[tuple[bool, str]] = []
+        while True:
+            tag = THINK_CLOSE if self._thinking else THINK_OPEN
+            before, met, after = self._waiting.partition(tag)
+            if not met:
+                break
+            found += self._told(before)
+            self._waiting, self._thinking = after, not self._thinking
+        cut = 0 if last else next((n for n in range(len(tag) - 1, 0, -1) if self._waiting.endswith(tag[:n])), 0)
+        end = len(self._waiting) - cut
+        found += self._told(self._waiting[:end])
+        self._waiting = self._waiting[end:]
+        return found
+
+    def _told(self, text: str) -> list[tuple[bool, str]]:
+        """The text without leading space; trailing space waits for what follows it."""
+        kind = self._thinking
+        text = self._space[kind] + text
+        if not self._begun[kind]:
+            text = text.lstrip()
+        kept = text.rstrip()
+        self._space[kind] = text[len(kept) :]
+        self._begun[kind] = self._begun[kind] or bool(kept)
+        return [(kind, kept)] if kept else []

@@ -1,0 +1,292 @@
+"""The thread that owns the model: requests that wait are gathered, and drawn and scored together."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedModel
+
+from ponder.core.errors import ConfigurationError, PonderError, ResourceError
+from ponder.core.types import Completion, Sampling
+from ponder.engines._session import Session
+from ponder.engines.local import LocalSampler
+from ponder.serve.failures import Refusal
+from ponder.serve.scoring import PACKED_TOKENS, Scores, score
+
+_log = logging.getLogger("ponder.serve")
+MAX_SESSIONS = 4
+"""Ways of sampling that are drawn in turns, a token each; what differs from all of them waits."""
+TELL_SECONDS = 0.05
+"""Between two pieces of a streamed answer."""
+FULL = Refusal(429, "the server is busy", code="server_busy", retry_after=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What is settled of a sample's text so far."""
+
+    sample: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A sample that is finished."""
+
+    sample: int
+    completion: Completion
+    scores: Scores | None
+    """Of prompt and completion, where log-probabilities were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a request for scores gets."""
+
+    scores: list[Scores]
+
+
+Event = Piece | Answer | Scored | Refusal
+"""What a request is told: pieces and answers, or scores, or at last why there are none."""
+
+
+@dataclass(eq=False, slots=True)
+class Draw:
+    """A request for completions."""
+
+    ids: tuple[int, ...]
+    """Rendered prompt."""
+    seed: int
+    samples: int
+    sampling: Sampling
+    """Its seed is left at 0, so that requests of other seeds are drawn together."""
+    tell: Callable[[Event], None]
+    streamed: bool = False
+    top: int | None = None
+    """Likeliest tokens beside each sampled one; None: no log-probabilities."""
+    cancelled: bool = False
+    """Set by whoever asked, once nobody waits for the answer."""
+    left: int = field(init=False)
+    told: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """All samples are to be drawn."""
+        self.left = self.samples
+
+
+@dataclass(eq=False, slots=True)
+class Score:
+    """A request for scores of token ids."""
+
+    sequences: Sequence[Sequence[int]]
+    top: int
+    tell: Callable[[Event], None]
+    cancelled: bool = False
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One way of sampling that is being drawn."""
+
+    session: Session
+    closing: ExitStack
+    draws: dict[int, Draw] = field(default_factory=dict)
+    told_at: float = 0.0
+
+
+class Worker:
+    """Owns a model. `submit` may be called from any thread, and events are told from the worker's.
+
+    Args:
+        sampler: Of the model; nobody else uses it.
+        model: The same model, in evaluation mode.
+        max_requests: That are accepted and not answered yet.
+    """
+
+    def __init__(self, sampler: LocalSampler, model: PreTrainedModel, max_requests: int) -> None:
+        """Begin to wait for requests."""
+        self._sampler, self._model, self._max_requests = sampler, model, max_requests
+        self._batches: dict[Sampling, _Batch] = {}
+        self._draws: deque[Draw] = deque()
+        self._scores: deque[Score] = deque()
+        self._open: set[Draw | Score] = set()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="ponder-model", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests are still answered."""
+        return self._thread.is_alive() and not self._stopping
+
+    def submit(self, work: Draw | Score) -> None:
+        """Let a request wait for its turn.
+
+        Raises:
+            Refusal: 429 if too many wait, 503 if the worker has stopped.
+        """
+        with self._changed:
+            if not self.alive:
+                raise Refusal(503, "the model is not running", code="model_stopped")
+            if len(self._open) >= self._max_requests:
+                raise FULL
+            self._open.add(work)
+            (self._scores if isinstance(work, Score) else self._draws).append(work)  # type: ignore[arg-type]
+            self._changed.notify()
+
+    def cancel(self, work: Draw | Score) -> None:
+        """Nobody waits for this any more: it is not begun, or it leaves the batch at the next token."""
+        with self._changed:
+            work.cancelled = True
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """End after the token that is being drawn; whoever still waits is refused."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while self._wait():
+                self._score_one()
+                self._admit()
+                for sampling in list(self._batches):
+                    self._advance(sampling)
+        finally:
+            self._stopping = True
+            with self._changed:
+                left = list(self._open)
+                self._open.clear()
+            for work in left:
+                work.tell(Refusal(503, "the server is stopping", code="model_stopped"))
+
+    def _wait(self) -> bool:
+        """Wait until there is something to do; False once there is nothing more to do."""
+        with self._changed:
+            while not (self._stopping or self._batches or self._draws or self._scores):
+                self._changed.wait()
+            return not self._stopping
+
+    def _end(self, work: Draw | Score, event: Event | None = None) -> None:
+        """The last that is told about a request."""
+        with self._changed:
+            self._open.discard(work)
+        if event is not None and not work.cancelled:
+            work.tell(event)
+
+    def _score_one(self) -> None:
+        """Score what waits, as far as it fits one pass."""
+        taken: list[Score] = []
+        total = 0
+        with self._changed:
+            while self._scores:
+                tokens = sum(map(len, self._scores[0].sequences))
+                if taken and (total + tokens > PACKED_TOKENS or self._scores[0].top != taken[0].top):
+                    break
+                taken.append(self._scores.popleft())
+                total += tokens
+        wanted = [work for work in taken if not work.cancelled]
+        for work in set(taken) - set(wanted):
+            self._end(work)
+        if not wanted:
+            return
+        try:
+            scores = score(self._model, [ids for work in wanted for ids in work.sequences], wanted[0].top)
+        except (PonderError, RuntimeError, MemoryError) as error:
+            for work in wanted:
+                self._end(work, _failure(error))
+            return
+        for work in wanted:
+            own, scores = scores[: len(work.sequences)], scores[len(work.sequences) :]
+            self._end(work, Scored(own))
+
+    def _admit(self) -> None:
+        """Let requests into the batch of their way of sampling, in the order in which they came."""
+        while True:
+            with self._changed:
+                if not self._draws or not self._has_place(self._draws[0]):
+                    return
+                draw = self._draws.popleft()
+            if draw.cancelled:
+                self._end(draw)
+                continue
+            try:
+                batch = self._batch(draw.sampling)
+                batch.draws[batch.session.add(draw.ids, draw.seed, draw.samples)] = draw
+            except (PonderError, RuntimeError, MemoryError) as error:
+                self._end(draw, _failure(error))
+
+    def _has_place(self, draw: Draw) -> bool:
+        return draw.cancelled or draw.sampling in self._batches or len(self._batches) < MAX_SESSIONS
+
+    def _batch(self, sampling: Sampling) -> _Batch:
+        if sampling not in self._batches:
+            closing = ExitStack()
+            session = closing.enter_context(self._sampler.session(sampling, share=1 / MAX_SESSIONS))
+            self._batches[sampling] = _Batch(session, closing)
+        return self._batches[sampling]
+
+    def _advance(self, sampling: Sampling) -> None:
+        """One more token for a batch."""
+        batch = self._batches[sampling]
+        try:
+            gone = {place for place, draw in batch.draws.items() if draw.cancelled}
+            if gone:
+                batch.session.drop(gone)
+            for place in gone:
+                self._end(batch.draws.pop(place))
+            for place, sample, completion in batch.session.step() if batch.draws else ():
+                self._answer(batch, place, sample, completion)
+            self._tell_pieces(batch)
+        except (PonderError, RuntimeError, MemoryError) as error:
+            for draw in batch.draws.values():
+                self._end(draw, _failure(error))
+            batch.draws.clear()
+        if not batch.draws:
+            batch.closing.close()
+            del self._batches[sampling]
+
+    def _answer(self, batch: _Batch, place: int, sample: int, completion: Completion) -> None:
+        draw = batch.draws[place]
+        scores = None
+        if draw.top is not None and not draw.cancelled:
+            scores = score(self._model, [[*draw.ids, *(completion.tokens or ())]], draw.top)[0]
+        draw.left -= 1
+        answer = Answer(sample, completion, scores)
+        if draw.left:
+            draw.tell(answer)
+        else:
+            del batch.draws[place]
+            self._end(draw, answer)
+
+    def _tell_pieces(self, batch: _Batch) -> None:
+        places = {place for place, draw in batch.draws.items() if draw.streamed}
+        if not places or time.monotonic() < batch.told_at + TELL_SECONDS:
+            return
+        batch.told_at = time.monotonic()
+        for place, sample, text in batch.session.settled(places):
+            draw = batch.draws[place]
+            if len(text) > len(draw.told.get(sample, "")):
+                draw.told[sample] = text
+                draw.tell(Piece(sample, text))
+
+
+def _failure(error: PonderError | RuntimeError | MemoryError) -> Refusal:
+    """What a client is told; what happened inside is for the server's log, by its kind only."""
+    if isinstance(error, ConfigurationError):
+        return Refusal(400, error.what)
+    _log.error("a batch failed: %s", type(error).__name__)
+    if isinstance(error, ResourceError):
+        return Refusal(503, error.what, code="out_of_memory")
+    if isinstance(error, PonderError):
+        return Refusal(500, error.what, code="sampling_failed")
+    return Refusal(500, "the model failed", code="sampling_failed")
