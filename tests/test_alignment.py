@@ -132,6 +132,12 @@ def test_spans_may_begin_at_different_offsets() -> None:
     second = Spans(np.array([0, 5, 6, 7], np.int32), np.zeros(4, np.bool_), 8)
     a, b = groups(first, second)
     assert a.tolist() == [-1, 0] and b.tolist() == [-1, -1, 0, 0]
+    early = Spans(np.array([0, 4], np.int32), np.zeros(2, np.bool_), 5)  # could not be placed to the end
+    whole = Spans(np.array([0, 4, 6], np.int32), np.zeros(3, np.bool_), 8)
+    assert [side.tolist() for side in groups(early, whole)] == [[0, -1], [0, -1, -1]]
+    spaces = Spans(np.array([0, 1], np.int32), np.array([False, True]), 1)  # " " and a space of the tokenizer's own
+    one = Spans(np.array([0], np.int32), np.zeros(1, np.bool_), 1)
+    assert [side.tolist() for side in groups(spaces, one)] == [[0, 0], [0]]
     nothing = Spans(np.zeros(0, np.int32), np.zeros(0, np.bool_), 0)
     assert [side.tolist() for side in groups(nothing, first)] == [[], [-1, -1]]
 

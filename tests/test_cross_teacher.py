@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import normalizers
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -16,6 +18,7 @@ from ponder.core.chat import Chat
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import Completion, Group, Problem, TopK, Trace, Verdict
 from ponder.engines._cross_teacher import CrossTeacher, Rung, rung_of
+from ponder.engines._pairing import Pairer
 from ponder.engines._teachers import LocalTeacher
 from ponder.engines.local import LocalReference
 from ponder.models import attention
@@ -256,6 +259,30 @@ def test_another_prompt_than_the_problems_is_not_answered() -> None:
     (top,) = asked.top([other], 4)
     assert (top.ids == -1).all() and len(top.ids) == len(found)
     assert asked.coverage.sentence().endswith("2 with another prompt than the problem's.")
+
+
+@given(st.lists(st.integers(0, 305), max_size=25), st.sampled_from(sorted(chats())), st.sampled_from(sorted(chats())))
+@settings(max_examples=150, deadline=None)
+def test_whatever_a_student_samples_only_equal_bytes_are_compared(ids: list[int], teacher: str, student: str) -> None:
+    theirs, ours = token_bytes(chats()[teacher].tokenizer), token_bytes(chats()[student].tokenizer)
+    one = trace(chats()[student], "", tokens=tuple(ids))
+    pairing = Pairer(chats()[teacher], chats()[student], theirs, ours).pair(one)
+    read = pairing.trace.completion.tokens or ()
+    assert len(pairing.ours) == len(ids) and len(pairing.theirs) == len(read)
+    assert set(pairing.ours[pairing.ours >= 0].tolist()) == set(pairing.theirs[pairing.theirs >= 0].tolist())
+    for group in range(pairing.ours.max(initial=-1) + 1):
+        mine, other = (
+            [
+                "END" if token in chat.stop_ids else (piece or b"")[int(phantom) :]
+                for token, piece, number, phantom in zip(tokens, spelling.spell(tokens), numbers, phantoms, strict=True)
+                if number == group
+            ]
+            for chat, spelling, tokens, numbers, phantoms in (
+                (chats()[student], ours, ids, pairing.ours, pairing.our_phantom),
+                (chats()[teacher], theirs, read, pairing.theirs, pairing.their_phantom),
+            )
+        )
+        assert mine == other == ["END"] or b"".join(mine) == b"".join(other)  # type: ignore[arg-type]
 
 
 def opening(size: int) -> Chat:

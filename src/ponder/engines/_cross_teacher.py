@@ -85,9 +85,14 @@ class CrossTeacher:
         """Of all that was asked so far."""
 
     @property
+    def shared(self) -> float:
+        """Share of the student's tokens of several bytes that are tokens of the teacher."""
+        return self._translation.shared
+
+    @property
     def rung(self) -> Rung:
         """`MATCHED` or `SAMPLED`."""
-        return Rung.MATCHED if self._translation.shared >= MIN_SHARED else Rung.SAMPLED
+        return Rung.MATCHED if self.shared >= MIN_SHARED else Rung.SAMPLED
 
     def logprobs(self, traces: Sequence[Trace]) -> list[FloatArray]:
         """See `Teacher.logprobs`; over a group of tokens the sum is the teacher's, and its parts are a convention.
@@ -109,7 +114,7 @@ class CrossTeacher:
         """
         if self.rung is Rung.SAMPLED:
             raise ConfigurationError(
-                f"only {self._translation.shared:.0%} of the student's longer tokens are tokens of the teacher, so its "
+                f"only {self.shared:.0%} of the student's longer tokens are tokens of the teacher, so its "
                 "distributions cannot be told in them",
                 where="teacher",
                 fix="use the objective opd, which needs the log-probability of what was said only, or sft",

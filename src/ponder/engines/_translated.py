@@ -55,13 +55,13 @@ def translated_rows(pairing: Pairing, top: TopK, translation: Translation, stude
     count = int(pairing.theirs.max(initial=-1)) + 1
     firsts, places = _first_of_groups(pairing.theirs, count), _first_of_groups(pairing.ours, count)
     spoken = ~pairing.their_phantom[firsts] & ~pairing.our_phantom[places] & (listed[firsts] >= 0).any(1)
-    group = spoken.nonzero()[0]
+    group = spoken.nonzero()[0].astype(np.int32)
     firsts, places = firsts[group], places[group]
     ids, exact = translation.of(listed[firsts])
     unlisted = np.exp(top.tail[own][firsts].astype(np.float64))
     rows = masses[firsts]
     at, merged = _merged(pairing, listed, masses, read, count)
-    moves = _moves(pairing, translation, read[firsts], student[places], group, count) & (merged[group] > 0.0)
+    moves = _moves(pairing, translation, read[firsts], student[places], group) & (merged[group] > 0.0)
     line = moves.nonzero()[0]
     rows[line, at[firsts[line]]] = np.maximum(rows[line, at[firsts[line]]] - merged[group[line]], 0.0)
     moved = float(merged[group[line]].sum())
@@ -95,7 +95,7 @@ def _merged(pairing: Pairing, listed: IntArray, masses: Masses, read: IntArray, 
 
 
 def _moves(
-    pairing: Pairing, translation: Translation, first: IntArray, student: IntArray, group: IntArray, count: int
+    pairing: Pairing, translation: Translation, first: IntArray, student: IntArray, group: IntArray
 ) -> BoolArray:
     """Whether a group's mass is to be moved from the teacher's first token's counterpart to the student's first token.
 
@@ -103,7 +103,7 @@ def _moves(
     the teacher speaks for the one token.
     """
     ids, exact = translation.of(first)
-    ours, theirs = (np.bincount(side[side >= 0], minlength=count)[group] for side in (pairing.ours, pairing.theirs))
+    ours, theirs = (np.bincount(side[side >= 0])[group] for side in (pairing.ours, pairing.theirs))
     respelt = exact & (theirs == 1) & (ours > 1)
     return (ids != student) & ~respelt
 

@@ -21,7 +21,10 @@ _CONTINUES, _LEADS = 0x80, 0xC0
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Where tokens begin in a text, and where the last one ends. A token without width belongs to the next one."""
+    """Where tokens begin in a text, and where the last one ends.
+
+    A token without width (a space of the tokenizer's own) belongs to the group of the next one, at the end to the last.
+    """
 
     starts: IntArray  # (N,) byte offsets, never falling
     phantom: BoolArray  # (N,) the token begins with a space that the text does not have
@@ -93,8 +96,13 @@ def groups(first: Spans, second: Spans) -> tuple[IntArray, IntArray]:
     shared = _edges(first, size) & _edges(second, size)
     number = np.cumsum(shared, dtype=np.int32) - np.int32(1)
     last = int(shared.nonzero()[0][-1]) if shared.any() else 0
-    found = [np.where(spans.starts < last, number[spans.starts], np.int32(-1)) for spans in (first, second)]
-    return found[0], found[1]
+    return _numbered(first, number, last), _numbered(second, number, last)
+
+
+def _numbered(spans: Spans, number: IntArray, last: int) -> IntArray:
+    behind = number[last] - 1 if spans.end == last else -1  # without width at the very end: part of the last group
+    found = np.where(spans.starts < last, number[spans.starts], np.where(spans.starts == last, behind, -1))
+    return found.astype(np.int32)
 
 
 def _edges(spans: Spans, size: int) -> BoolArray:
