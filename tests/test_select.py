@@ -23,6 +23,7 @@ from ponder.runs.store import read_rows
 from ponder.stages._traces.choosing import (
     Dropped,
     Mix,
+    by_rank,
     chosen_by,
     curriculum,
     learnable,
@@ -211,6 +212,7 @@ def test_a_curriculum_goes_from_easy_to_difficult() -> None:
     traces = [trace("a", "long long", pass_rate=0.5), trace("b", "x", pass_rate=0.0), trace("c", "x", pass_rate=0.5)]
     kept = curriculum([*traces, trace("d", "x", pass_rate=1.0)])
     assert [t.problem.id for t in kept] == ["d", "c", "a", "b"] and [t.parts["rank"] for t in kept] == [0, 1, 2, 3]
+    assert by_rank([*kept[::-1], trace("e")]) == [*kept, trace("e")]
 
 
 def test_mistakes_stand_beside_the_shortest_right_trace_of_their_problem() -> None:

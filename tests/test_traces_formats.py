@@ -356,6 +356,44 @@ def test_a_file_without_a_usable_row_is_a_failure_and_writes_nothing(
     assert not out.exists() and not list(tmp_path.glob(".tmp-*"))
 
 
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (json.dumps(GOOD).encode("utf-16"), 2),
+        (b"\xff\n", 1),
+        (b'{"messages": "\x00"}\n', 1),
+        (b"", 1),
+        (b"\xef\xbb\xbf" + json.dumps(GOOD).encode() + b"\r\n", 0),
+        (json.dumps([GOOD, GOOD]).encode(), 1),  # a list under the name of lines
+    ],
+    ids=["UTF-16", "not UTF-8", "NUL", "empty", "BOM and CRLF", "JSON list"],
+)
+def test_files_of_every_make_are_read_or_refused(
+    data: bytes, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "f.jsonl").write_bytes(data)
+    base = ["traces", "import", str(tmp_path / "f.jsonl"), "--task", "gsm8k", "--out", str(tmp_path / "o.jsonl")]
+    assert ponder(*base, monkeypatch=monkeypatch) == code
+    assert (tmp_path / "o.jsonl").exists() == (code == 0)
+
+
+def test_the_published_sets_are_read_from_parquet(tmp_path: Path) -> None:
+    row = {
+        "problem": [QUESTION], "answer": ["7"], "generations": [[TEXT, TEXT]], "correctness_count": [1],
+        "is_reasoning_complete": [[True, True]], "correctness_math_verify": [[True, False]],
+        "messages": [[{"role": "user", "content": QUESTION}]],
+    }  # fmt: skip
+    pq.write_table(pa.table(row), tmp_path / "openr1.parquet")
+    assert [trace.verdict.outcome.value for trace in read(tmp_path / "openr1.parquet", "math500")] == ["correct"] * 2
+    turns = [{"from": "user", "value": QUESTION}, {"from": "assistant", "value": TEXT}]
+    (tmp_path / "thoughts.json").write_text(json.dumps([{"system": "Think.", "conversations": turns}]))
+    (trace,) = read(tmp_path / "thoughts.json")
+    assert [message.role for message in trace.problem.messages] == ["system", "user"]
+    (tmp_path / "alpaca.csv").write_text(f'instruction,input,output\n"{QUESTION}","","The answer is 7."\n')
+    (trace,) = read(tmp_path / "alpaca.csv")
+    assert trace.completion.text == "The answer is 7."
+
+
 def test_a_bad_row_in_the_middle_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "f.jsonl", *[GOOD] * 50, {"messages": 1})
     for name in ("o.jsonl", "o.parquet"):

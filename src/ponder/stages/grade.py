@@ -110,7 +110,8 @@ class Grade(Stage):
             verifiers = verifiers_of(tasks)
             seed = derive_seed(context.seed, "grade")
             sampling = Sampling(temperature=self.temperature, max_new_tokens=self.max_new_tokens, seed=seed)
-            sampler = fitting(open_sampler(student), list(problems.values()), sampling)
+            opened = open_sampler(student, purchases=context.folder.path / "purchases")
+            sampler = fitting(opened, list(problems.values()), sampling)
             with context.log.progress("grade", total=len(keys), unit="problems") as progress:
                 for start in range(done, len(keys), self.chunk):
                     raise_if_stopped()

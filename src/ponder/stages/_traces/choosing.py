@@ -229,6 +229,11 @@ def curriculum(traces: Sequence[Trace]) -> list[Trace]:
     ]
 
 
+def by_rank(traces: Sequence[Trace]) -> list[Trace]:
+    """Traces in the order of their curriculum, for a trainer that follows it; those without a rank come last."""
+    return sorted(traces, key=lambda trace: trace.parts.get(RANK, float("inf")))
+
+
 def mistakes(wrong: Sequence[Trace], kept: Sequence[Trace], per_problem: int) -> list[tuple[Trace, Trace]]:
     """(wrong, right) pairs of one problem: different finished wrong answers, each with the shortest right trace."""
     right = {key: min((kept[p] for p in places), key=lambda t: len(t.completion.text))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from ponder.core.errors import DataError
+from ponder.core.errors import DataError, PonderError
 from ponder.core.protocols import Task
 from ponder.core.types import Outcome, Trace, Verdict
 from ponder.learn.rollout import judge
@@ -39,13 +39,15 @@ def layout_of(path: Path, form: str, gold: str | None) -> Layout:
     """The layout of a file: as named, or `auto` as its columns say.
 
     Raises:
-        DataError: If the columns fit no form or several, or the gold could be in several; an empty file has none.
+        DataError: If the columns fit no form or several, or the gold could be in several.
+        PonderError: If no row can be read.
         ResourceError: If the file cannot be read.
     """
     source = file_source(path, "skip")
     columns = dict.fromkeys(key for row in islice(source.rows, PROBED_ROWS) for key in row.data)
     if not columns:
-        raise source.report.nothing_left()
+        nothing = source.report.nothing_left()
+        raise PonderError(nothing.what, where=nothing.where, fix=nothing.fix)
     chosen = detected(columns, str(path)) if form == "auto" else checked_form(form, FORMS, "--from")
     return Layout(chosen, gold_column(chosen, columns, gold, str(path)))
 
