@@ -69,8 +69,8 @@ def test_ponders_server_gives_the_local_answers(
 
 
 def test_served_samples_differ_and_come_again(ponder_url: str, problems: list[Problem]) -> None:
-    drawn = SAMPLING.model_copy(update={"temperature": 1.0})
-    first, again = (asked(ponder_url, problems[:3], drawn, samples=4) for _ in range(2))
+    drawn = SAMPLING.model_copy(update={"temperature": 1.5, "max_new_tokens": 60})
+    first, again = (asked(ponder_url, problems[:6], drawn, samples=4) for _ in range(2))
     texts = [[one.text for one in samples] for samples in first]
     assert texts == [[one.text for one in samples] for samples in again]
     assert any(len(set(samples)) > 1 for samples in texts)
