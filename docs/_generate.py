@@ -17,14 +17,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "docs")]
 
 import _benchmark_tables  # noqa: E402
+import _study  # noqa: E402
 
 from ponder.report.numbers import numbers  # noqa: E402
 from ponder.report.table import table  # noqa: E402
 
 FOLDERS = (
     "core", "runs", "models", "models/native", "measure", "measure/costs", "measure/contamination", "sandbox", "tasks",
-    "verifiers", "verifiers/_math", "rewards", "engines", "objectives", "learn", "backends", "stages", "audits",
-    "report", "pocket",
+    "verifiers", "verifiers/_math", "rewards", "engines", "engines/_openai", "objectives", "exporters", "learn",
+    "backends", "stages", "stages/_traces", "audits", "serve", "report", "pocket",
 )  # fmt: skip
 BESIDE = {
     "recipes/": "the demo, the study, and how the pocket models are rebuilt",
@@ -74,9 +75,11 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "tree": tree,
     "results": results,
     "scores": scores,
+    "study": _study.study_table,
+    "differences": _study.differences,
     **{name: getattr(_benchmark_tables, name) for name in ("ratios", "against", "limits", "growth", "waiting")},
 }
-MARKED = re.compile(r"(<!-- (\w+)(?: ([\w/:-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- (\w+)(?: ([\w/:.-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def rewritten(text: str) -> str:
@@ -93,7 +96,8 @@ def rewritten(text: str) -> str:
 def documents() -> list[Path]:
     """Documents that have generated parts."""
     cards = sorted((ROOT / "src" / "ponder" / "pocket").glob("*/README.md"))
-    return [ROOT / "README.md", *(ROOT / "docs" / name for name in ("results.md", "performance.md")), *cards]
+    names = ("results.md", "performance.md", "distillation.md")
+    return [ROOT / "README.md", *(ROOT / "docs" / name for name in names), *cards]
 
 
 def _summary(path: Path) -> str:

@@ -140,12 +140,12 @@ def study_table() -> str:
 
 
 def differences(pairs: str) -> str:
-    """Paired differences `A:B/C:D` at the full budget (B minus A), corrected for their number (Holm)."""
-    study, found = load(), []
-    cells = arms(study)
+    """Paired differences `A:B/C:D` (B minus A), corrected for their number (Holm); `ARM.half` is another budget."""
+    found = []
+    cells = arms(load())
     for pair in pairs.split("/"):
         first, second = pair.split(":")
-        a, b = (matrix(cells[name]["full"]).mean(0) for name in (first, second))
+        a, b = (_scores(cells, name) for name in (first, second))
         found.append((first, second, paired_difference(a, b)))
     corrected = holm([difference.p for *_, difference in found])
     lines = ["| difference | points (interval) | p (Holm) | |", "|---|--:|--:|---|"]
@@ -156,6 +156,12 @@ def differences(pairs: str) -> str:
         shown = "< 0.001" if p < 0.001 else f"{p:.3f}"
         lines.append(f"| `{second}` - `{first}` | {points:+.1f} ({low:+.1f} to {high:+.1f}) | {shown} | {said} |")
     return "\n".join(lines)
+
+
+def _scores(cells: dict[str, dict[str, list[dict[str, Any]]]], name: str) -> np.ndarray:
+    """(problems,) share of the seeds that were right."""
+    arm, _, budget = name.partition(".")
+    return matrix(cells[arm][budget or "full"]).mean(0)
 
 
 def _mean(models: list[dict[str, Any]], study: dict[str, Any]) -> float:
