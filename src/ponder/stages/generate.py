@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from ponder.backends.local import model_parameters, open_sampler
+from ponder.backends.local import open_sampler
 from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Sampler, Watch
 from ponder.core.seeds import derive_seed
@@ -23,15 +23,13 @@ from ponder.learn.rollout import judge
 from ponder.runs.interrupt import raise_if_stopped
 from ponder.runs.ledger import count_completions
 from ponder.stages._contamination import clean, default_folder
-from ponder.stages._estimate import sampling_estimate
+from ponder.stages._estimates.generate import estimate_generate
 from ponder.stages._row_texts import problem_texts
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, draw_problems, isolation_of, open_tasks, single_turn, verifiers_of
 
 SOLUTIONS = "solutions"
 """As a model's name: the task's own worked solutions are the teacher."""
-TYPICAL_TOKENS = 60
-"""Guess of a completion's length for `plan`, capped by max_new_tokens."""
 
 
 class Generate(Stage):
@@ -97,11 +95,8 @@ class Generate(Stage):
         return {**_summary(journal.rows()), **counts, **isolation_of(tasks), "contamination": found}
 
     def estimate(self, context: Context) -> Estimate:
-        """Rows are exact; lengths are guessed."""
-        rows = self.problems * self.samples
-        tokens = rows * min(self.max_new_tokens, TYPICAL_TOKENS)
-        parameters = 0 if self.model == SOLUTIONS else model_parameters(context.artefact(self.model, "model"))
-        return sampling_estimate(rows, tokens, parameters, f"{TYPICAL_TOKENS} tokens a completion guessed")
+        """See `estimate_generate`."""
+        return estimate_generate(self, context)
 
     def _sampling(self, context: Context) -> Sampling:
         return Sampling(
