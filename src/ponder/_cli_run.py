@@ -10,26 +10,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ponder._cli_plan import plan_code, plan_json, plan_text, refusals_of
 from ponder._cli_tasks import printable
-from ponder.core.errors import Alarm, ConfigurationError, Interrupted, PonderError
+from ponder.core.errors import Alarm, ConfigurationError, Interrupted, PonderError, ResourceError
 from ponder.measure.costs.prices import price_sheet
 from ponder.recipe import Recipe, build_recipe, load_recipe
 from ponder.report.numbers import numbers
 from ponder.report.page import write_report
 from ponder.report.table import table
-from ponder.runner import Planned, fresh_folder, plan_recipe, run_recipe
-from ponder.runs.files import megabytes
-from ponder.runs.log import Log, duration
+from ponder.runner import Planned, fresh_folder, plan_entry, plan_recipe, run_recipe
+from ponder.runs.log import Log
+from ponder.runs.plan import remember
 
 RUNS = Path("runs")
 
 
-def run_file(path: Path, out: Path | None, sets: Sequence[str], *, new: bool, as_json: bool) -> None:
-    """`ponder run`."""
+def run_file(
+    path: Path, out: Path | None, sets: Sequence[str], *, new: bool, as_json: bool, plan: bool = False
+) -> None:
+    """`ponder run`; with `plan`, every stage is tried out first, and nothing is begun that would be refused."""
     recipe = _load(path, sets)
     folder = _folder(out or RUNS / recipe.name, new=new)
+    planned: Sequence[Planned] = ()
+    if plan:
+        planned = plan_recipe(recipe, folder, Log.for_terminal(as_json=as_json), probe=True)
+        if not as_json:
+            print(plan_text(planned, folder), file=sys.stderr)
+        _raise_refusals(planned)
     again = ["ponder", "run", str(path), *(part for item in sets for part in ("--set", item))]
-    _run(recipe, folder, Log.for_terminal(as_json=as_json), again)
+    _run(recipe, folder, Log.for_terminal(as_json=as_json), again, planned)
     if not as_json:
         show_results(folder)
 
@@ -63,12 +72,17 @@ def run_single(
         show_results(folder)
 
 
-def plan_file(path: Path, out: Path | None, sets: Sequence[str], *, as_json: bool) -> None:
-    """`ponder plan`."""
+def plan_file(
+    path: Path, out: Path | None, sets: Sequence[str], *, as_json: bool, probe: bool, prices: Path | None
+) -> int:
+    """`ponder plan`; the exit code tells whether something would be refused."""
     recipe = _load(path, sets)
     folder = out or RUNS / recipe.name
-    planned = plan_recipe(recipe, folder, Log.silent())
-    print(json.dumps(_plan_json(planned, folder)) if as_json else _plan_text(planned, folder))
+    log = Log.silent() if as_json or not probe else Log.for_terminal(as_json=False)
+    planned = plan_recipe(recipe, folder, log, probe=probe, sheet=price_sheet(prices))
+    remember(plan_entry(item) for item in planned if item.estimate is not None and not item.estimate.refusals)
+    print(json.dumps(plan_json(planned, folder), allow_nan=False) if as_json else plan_text(planned, folder))
+    return plan_code(planned)
 
 
 def show_report(folder: Path, *, as_json: bool, prices: Path | None = None) -> None:
@@ -125,10 +139,16 @@ def _load(path: Path, sets: Sequence[str]) -> Recipe:
     return load_recipe(path, sets)
 
 
-def _run(recipe: Recipe, folder: Path, log: Log, again: Sequence[str]) -> None:
+def _raise_refusals(planned: Sequence[Planned]) -> None:
+    for stage, refusal in refusals_of(planned):
+        kind = ResourceError if refusal.exit_code == ResourceError.exit_code else ConfigurationError
+        raise kind(f"{stage}: {refusal.what}", where=refusal.where, fix=refusal.fix)
+
+
+def _run(recipe: Recipe, folder: Path, log: Log, again: Sequence[str], planned: Sequence[Planned] = ()) -> None:
     command = shlex.join([*again, "--out", str(folder)])
     try:
-        run_recipe(recipe, folder, log)
+        run_recipe(recipe, folder, log, planned)
     except (Interrupted, KeyboardInterrupt) as error:
         what, how = "stopped; ", ""
         if isinstance(error, Interrupted) and error.where:  # a limit stopped it, not the user
@@ -163,66 +183,3 @@ def _command_without_folder() -> list[str]:
         elif word != "--new" and not word.startswith("--out="):
             words.append(word)
     return words
-
-
-def _plan_json(planned: Sequence[Planned], folder: Path) -> dict[str, Any]:
-    stages = []
-    for item in planned:
-        row: dict[str, Any] = {"stage": item.name, "use": item.use, "state": item.state}
-        if (cost := item.estimate) is not None:
-            row |= {
-                "rows": cost.rows,
-                "tokens": cost.tokens,
-                "memory_bytes": cost.memory_bytes,
-                "seconds": round(cost.seconds, 1),
-                "note": cost.note,
-            }
-        stages.append(row)
-    return {"run": str(folder), "stages": stages, "total": _total(planned)}
-
-
-def _total(planned: Sequence[Planned]) -> dict[str, Any]:
-    costs = [item.estimate for item in planned if item.estimate is not None]
-    return {
-        "rows": sum(cost.rows for cost in costs),
-        "tokens": sum(cost.tokens for cost in costs),
-        "memory_bytes": max((cost.memory_bytes for cost in costs), default=0),
-        "seconds": round(sum(cost.seconds for cost in costs), 1),
-    }
-
-
-def _plan_text(planned: Sequence[Planned], folder: Path) -> str:
-    lines = [("stage", "state", "rows", "tokens", "memory", "time", "")]
-    for item in planned:
-        cost = item.estimate
-        if cost is None:
-            lines.append((item.name, item.state, "-", "-", "-", "-", ""))
-        else:
-            lines.append(
-                (
-                    item.name,
-                    item.state,
-                    *_cells(cost.rows, cost.tokens, cost.memory_bytes, cost.seconds),
-                    cost.note,
-                )
-            )
-    total = _total(planned)
-    cells = _cells(total["rows"], total["tokens"], total["memory_bytes"], total["seconds"])
-    lines.append(("total", "", *cells, "estimates for this machine"))
-    widths = [max(len(line[column]) for line in lines) for column in range(6)]
-    text = "\n".join(
-        "  ".join(
-            [
-                line[0].ljust(widths[0]),
-                line[1].ljust(widths[1]),
-                *(line[column].rjust(widths[column]) for column in range(2, 6)),
-                line[6],
-            ]
-        ).rstrip()
-        for line in lines
-    )
-    return f"{text}\n\nrun folder: {folder}"
-
-
-def _cells(rows: int, tokens: int, memory_bytes: int, seconds: float) -> tuple[str, str, str, str]:
-    return f"{rows:,}", f"{tokens:,}", megabytes(memory_bytes), duration(seconds)

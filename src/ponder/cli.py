@@ -96,25 +96,41 @@ def _options(
 
 
 @app.command()
-def run(recipe: Path, out: Out = None, new: New = False, sets: Sets = None, as_json: Json = False) -> None:
+def run(
+    recipe: Path,
+    out: Out = None,
+    new: New = False,
+    sets: Sets = None,
+    as_json: Json = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Plan first, and begin nothing that would be refused.")] = False,
+) -> None:
     """Run a recipe, or resume it.
 
     The same command again resumes a run that was stopped, and does nothing when the run is done.
     """
     from ponder._cli_run import run_file
 
-    run_file(recipe, out, sets or [], new=new, as_json=as_json)
+    run_file(recipe, out, sets or [], new=new, as_json=as_json, plan=plan)
 
 
 @app.command()
-def plan(recipe: Path, out: Out = None, sets: Sets = None, as_json: Json = False) -> None:
+def plan(
+    recipe: Path,
+    out: Out = None,
+    sets: Sets = None,
+    no_probe: Annotated[bool, typer.Option("--no-probe", help="Compute from shapes; try nothing out.")] = False,
+    prices: _commands_truth.Prices = None,
+    as_json: Json = False,
+) -> None:
     """Show what a recipe would do and cost.
 
-    Rows, tokens, memory and time of every stage that is not done.
+    Rows, tokens, memory, disk, time and money of every stage that is not done, and what would stop the run. Each stage
+    is tried out for up to 20 seconds on copies; nothing is written into the run.
     """
     from ponder._cli_run import plan_file
 
-    plan_file(recipe, out, sets or [], as_json=as_json)
+    if code := plan_file(recipe, out, sets or [], as_json=as_json, probe=not no_probe, prices=prices):
+        raise typer.Exit(code)
 
 
 @app.command()

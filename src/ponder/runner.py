@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Literal
@@ -19,10 +19,10 @@ from typing import Literal
 import yaml
 
 from ponder._identity import Identity, differences, identity_of, key_without_import
-from ponder.core.errors import ConfigurationError, ResourceError
+from ponder.core.errors import ConfigurationError, PonderError, ResourceError
 from ponder.core.types import Json
 from ponder.measure.costs.energy import machine_meter
-from ponder.measure.costs.prices import price_sheet
+from ponder.measure.costs.prices import PriceSheet, price_sheet
 from ponder.measure.resources import reset_peak_memory
 from ponder.recipe import Recipe, StageChoice, resolve_stage
 from ponder.runs.files import disk_errors, full_disk, make_folder, write_atomic
@@ -30,7 +30,9 @@ from ponder.runs.interrupt import listening, raise_if_stopped
 from ponder.runs.ledger import Ledger
 from ponder.runs.log import Log, duration
 from ponder.runs.manifest import environment
+from ponder.runs.plan import PlanEntry, read_plan, recalled, write_plan
 from ponder.runs.store import Run, StageFolder
+from ponder.stages._outlook import Leaves, Outlook, Refusal
 from ponder.stages._stage import Context, Estimate, Stage
 
 IDENTITY = "stage.json"
@@ -63,10 +65,18 @@ class Planned:
     state: State
     estimate: Estimate | None
     """None when it is done."""
+    key: str = ""
 
 
-def run_recipe(recipe: Recipe, out: Path, log: Log) -> dict[str, Json]:
+def run_recipe(recipe: Recipe, out: Path, log: Log, planned: Sequence[Planned] = ()) -> dict[str, Json]:
     """Run every stage that is not done, in order.
+
+    Args:
+        recipe: What to run.
+        out: The run folder.
+        log: Shows progress.
+        planned: A plan that was made just now; without one, the last that was made of the same stages is kept
+            beside the run, or one is computed from shapes.
 
     Returns:
         The summary of every stage by name.
@@ -87,6 +97,7 @@ def run_recipe(recipe: Recipe, out: Path, log: Log) -> dict[str, Json]:
         if any(item.state != "done" for item in prepared):
             _describe(recipe, prepared, run)
             log.journal = run.events()
+            _keep_plan(recipe, prepared, run, log, planned)
         for item in prepared:
             raise_if_stopped()
             if item.state == "done":
@@ -107,19 +118,95 @@ def prepare(recipe: Recipe, out: Path) -> list[Prepared]:
     return prepared
 
 
-def plan_recipe(recipe: Recipe, out: Path, log: Log) -> list[Planned]:
-    """What `run_recipe` would do, at what cost. Writes nothing."""
-    return [
-        Planned(
-            item.choice.name,
-            item.choice.use,
-            item.state,
-            item.stage.estimate(_context(recipe, item.stage, StageFolder(out / item.choice.name), log))
-            if item.stage is not None
-            else None,
-        )
-        for item in prepare(recipe, out)
-    ]
+def plan_recipe(
+    recipe: Recipe, out: Path, log: Log, *, probe: bool = False, sheet: PriceSheet | None = None
+) -> list[Planned]:
+    """What `run_recipe` would do, at what cost, and for what it would stop. Writes nothing.
+
+    Args:
+        recipe: What would be run.
+        out: The run folder.
+        log: Told which stage is looked at.
+        probe: Try stages out for some seconds each.
+        sheet: Prices; None: as `price_sheet` finds them.
+    """
+    return _planned(recipe, prepare(recipe, out), out, log, probe=probe, sheet=sheet or price_sheet())
+
+
+def _planned(
+    recipe: Recipe, prepared: Sequence[Prepared], out: Path, log: Log, *, probe: bool, sheet: PriceSheet
+) -> list[Planned]:
+    """One stage after the other: what the earlier would leave is what the later would find."""
+    leaves: dict[str, Leaves] = {}
+    found: list[Planned] = []
+    for item in prepared:
+        name, estimate = item.choice.name, None
+        if item.stage is not None:
+            log.note(f"{name}: {'tried out' if probe else 'computed'}")
+            context = _context(recipe, item.stage, StageFolder(out / name), log)
+            outlook = Outlook(probe=probe, sheet=sheet, leaves=dict(leaves))
+            try:
+                estimate = item.stage.estimate(replace(context, outlook=outlook))
+            except PonderError as error:
+                estimate = Estimate(0, 0, 0, 0.0, refusals=(Refusal.of(error),))
+            if item.state != "done":
+                leaves[name] = estimate.leaves
+        found.append(Planned(name, item.choice.use, item.state, estimate, item.key))
+    return found
+
+
+def _keep_plan(
+    recipe: Recipe, prepared: Sequence[Prepared], run: Run, log: Log, planned: Sequence[Planned]
+) -> None:
+    """Write down what is expected before it happens; what was written for a stage as it is now stays."""
+    kept = {entry.stage: entry for entry in read_plan(run.path)}
+    waiting = [item for item in prepared if item.state != "done"]
+    new = [item for item in waiting if kept.get(item.choice.name) is None or kept[item.choice.name].key != item.key]
+    if not new:
+        return
+    known = {item.name: plan_entry(item) for item in planned if item.estimate is not None}
+    known |= {
+        item.choice.name: entry
+        for item in new
+        if item.choice.name not in known and (entry := recalled(item.key)) is not None
+    }
+    if any(item.choice.name not in known for item in new):
+        silent = Log.silent()
+        blind = _planned(recipe, prepared, run.path, silent, probe=False, sheet=price_sheet())
+        known = {each.name: plan_entry(each) for each in blind if each.estimate is not None} | known
+    kept |= {item.choice.name: known[item.choice.name] for item in new}
+    order = [item.choice.name for item in prepared]
+    write_plan(run.path, [kept[name] for name in order if name in kept])
+
+
+def plan_entry(item: Planned) -> PlanEntry:
+    """A planned stage as it is written down."""
+    cost = item.estimate
+    assert cost is not None
+    amount = None if cost.money is None else cost.money.expected
+    return PlanEntry(
+        stage=item.name,
+        key=item.key,
+        probed=cost.probed,
+        seconds=cost.seconds,
+        low_seconds=cost.low_seconds,
+        high_seconds=cost.high_seconds,
+        peak_memory_bytes=cost.memory_bytes,
+        tokens={
+            name: count
+            for name, count in (
+                ("prompt", cost.prompt_tokens),
+                ("sampled", cost.sampled_tokens),
+                ("trained", cost.trained_tokens),
+            )
+            if count is not None
+        },
+        disk_bytes=cost.left_bytes,
+        joules=cost.joules,
+        money=amount,
+        currency=cost.currency or None,
+        note=cost.note,
+    )
 
 
 def fresh_folder(path: Path) -> Path:

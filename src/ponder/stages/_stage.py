@@ -11,6 +11,7 @@ from typing import ClassVar
 from ponder.core.types import Json, Record
 from ponder.runs.log import Log
 from ponder.runs.store import StageFolder
+from ponder.stages._outlook import BLIND, NOTHING, Bounds, Leaves, Outlook, Refusal
 
 SNAPSHOTS = "snapshots"
 """Folder of the models that a stage saved on its way."""
@@ -27,8 +28,32 @@ class Estimate:
     memory_bytes: int
     """Peak memory."""
     seconds: float
-    """Duration on this machine."""
+    """Duration on this machine, as expected."""
     note: str = ""
+    """What the figures rest on."""
+    low_seconds: float | None = None
+    high_seconds: float | None = None
+    """Between which the duration will be; None: not told."""
+    prompt_tokens: int | None = None
+    sampled_tokens: int | None = None
+    trained_tokens: int | None = None
+    """As the ledger counts them; None: not told."""
+    disk_bytes: int = 0
+    """Most that its folder holds at a time."""
+    left_bytes: int = 0
+    """What its folder holds when it is done."""
+    joules: float | None = None
+    """Idle included; None: not known."""
+    money: Bounds | None = None
+    """None: not known, which is never nothing."""
+    currency: str = ""
+    money_covers: str = ""
+    """What the money is for."""
+    refusals: tuple[Refusal, ...] = ()
+    """For what the run would stop here."""
+    leaves: Leaves = NOTHING
+    probed: bool = False
+    """Some of it was measured, not only computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +69,8 @@ class Context:
     """Folder of an earlier stage of this run by name, or None when there is no such stage."""
     stages: Callable[[], Sequence[Stage]] = tuple
     """Every stage of this run with its settings."""
+    outlook: Outlook = BLIND
+    """For `estimate`."""
 
     def artefact(self, name: str, kind: str) -> str:
         """`name` as the path of an earlier stage's artefact (`model`, ...), or unchanged when it is no stage.

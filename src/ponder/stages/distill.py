@@ -6,12 +6,11 @@ worked solutions, and with `answers_only` it trains the control that never sees 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
-from ponder.backends.local import model_parameters, trainer_for
+from ponder.backends.local import trainer_for
 from ponder.backends.teachers import coverage_of, open_teacher
 from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Teacher
@@ -23,16 +22,13 @@ from ponder.learn.train import Optimisation
 from ponder.models.load import LoadedModel, load_model, parameter_count, save_model
 from ponder.report.provenance import write_card
 from ponder.runs.pack import PACK
-from ponder.runs.store import read_rows
 from ponder.stages._contamination import default_folder
-from ponder.stages._estimate import training_estimate
+from ponder.stages._estimates.distill import estimate_distill
 from ponder.stages._learnable import Choice, Learnable, by_rank, learnable, read_traces, traces_path
 from ponder.stages._plugins import TAUGHT, open_objective
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._taught import check_pack, named, snapshots, taught_batch
 
-TYPICAL_TOKENS = 120
-"""Guess of a trace's length, prompt included, for `plan` before the traces exist."""
 UNPACKED = "unpacked"
 
 
@@ -104,14 +100,8 @@ class Distill(Stage):
         return summary
 
     def estimate(self, context: Context) -> Estimate:
-        """Exact rows when the traces exist already, otherwise a guess."""
-        path = Path(context.artefact(self.traces, "traces.parquet"))
-        known = path.is_file()
-        rows = sum(1 for _ in read_rows(path)) if known else 2000
-        trained = (self.steps or steps_for(rows, self.epochs, self.examples_per_step)) * self.examples_per_step
-        note = "all traces counted as correct" if known else "2,000 traces guessed: they do not exist yet"
-        parameters = model_parameters(context.artefact(self.model, "model"))
-        return training_estimate(trained, trained * TYPICAL_TOKENS, parameters, note)
+        """See `estimate_distill`."""
+        return estimate_distill(self, context)
 
     def _places(self, seed: int, size: int, step: int) -> list[int]:
         """Which traces a step learns from."""

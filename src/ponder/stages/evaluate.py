@@ -17,7 +17,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ponder.backends.local import model_parameters
 from ponder.core import answers as answer_rules
 from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Task
@@ -34,15 +33,13 @@ from ponder.measure.stored import latest_chunks, stored_answers
 from ponder.runs.store import Journal, StageFolder
 from ponder.sandbox.probe import require
 from ponder.stages._answering import Answering
-from ponder.stages._estimate import sampling_estimate
+from ponder.stages._estimates.evaluate import estimate_evaluate
 from ponder.stages._protocol import ProtocolName, described, filled
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, dialogues_of, isolation_of, open_tasks, verifiers_of
 
 CHUNK_COMPLETIONS = 256
 """Completions that are sampled and journalled together: enough to fill a batch, little to lose in a kill."""
-TYPICAL_TOKENS = 60
-"""Guess of a completion's length for `plan`, capped by max_new_tokens."""
 
 
 def _as_labels(value: Any) -> Any:
@@ -124,16 +121,8 @@ class Evaluate(Stage):
         return self._results(context.folder, plan, journals, timing)
 
     def estimate(self, context: Context) -> Estimate:
-        """Rows are exact where tasks give as many problems as asked; lengths are guessed."""
-        rows = len(open_tasks(self.tasks)) * len(self.splits) * self.limit * self.samples
-        length = min(self.max_new_tokens, TYPICAL_TOKENS)
-        tokens, note = rows * length, f"{length} tokens a completion guessed"
-        parts = [
-            sampling_estimate(rows, tokens, model_parameters(context.artefact(name, "model")), note)
-            for name in self.models.values()
-        ]
-        memory, seconds = max(part.memory_bytes for part in parts), sum(part.seconds for part in parts)
-        return Estimate(rows * len(parts), tokens * len(parts), memory, seconds, note)
+        """See `estimate_evaluate`."""
+        return estimate_evaluate(self, context, self._problems)
 
     @property
     def fixed_seed(self) -> int:
@@ -158,8 +147,8 @@ class Evaluate(Stage):
         """Fixed by the configuration, so that a resumed run is cut where the first one was."""
         return max(1, CHUNK_COMPLETIONS // self.samples)
 
-    def _problems(self, tasks: Mapping[str, Task]) -> list[Problem]:
-        """The problems of every task and split, each marked with its split."""
+    def _problems(self, tasks: Mapping[str, Task], limit: int | None = None) -> list[Problem]:
+        """The problems of every task and split, each marked with its split; a smaller `limit` gives the first ones."""
         problems: list[Problem] = []
         for name, task in tasks.items():
             for split in self.splits:
@@ -169,7 +158,7 @@ class Evaluate(Stage):
                         where="splits",
                         fix=f"it has: {', '.join(task.splits)}",
                     )
-                for problem in task.problems(split, self.limit, self.fixed_seed):
+                for problem in task.problems(split, self.limit if limit is None else limit, self.fixed_seed):
                     problems.append(problem.model_copy(update={"meta": {**problem.meta, "split": split}}))
         keys = [(problem.task, problem.meta["split"], problem.id) for problem in problems]
         if not problems or len(set(keys)) < len(keys):

@@ -14,7 +14,6 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from ponder.backends.local import model_parameters
 from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Task, Watch
 from ponder.core.seeds import derive_seed
@@ -26,7 +25,7 @@ from ponder.runs.log import Progress
 from ponder.stages._caps import CAPS, checked_caps, stop_at
 from ponder.stages._chunks import Chunks
 from ponder.stages._contamination import clean, default_folder
-from ponder.stages._estimate import sampling_estimate
+from ponder.stages._estimates.generate import estimate_generate
 from ponder.stages._rounds import Rounds
 from ponder.stages._row_texts import problem_texts
 from ponder.stages._stage import Context, Estimate, Stage
@@ -43,8 +42,6 @@ from ponder.stages._teachers import (
 
 SERVED = "served"
 """File of what served teachers used up: the teacher that was asked last tells the sum of all."""
-TYPICAL_TOKENS = 60
-"""Guess of a completion's length for `plan`, capped by max_new_tokens."""
 
 
 class Generate(Stage):
@@ -116,23 +113,8 @@ class Generate(Stage):
         return {**_summary(chunks.rows.rows()), **counts, **compared, **isolation_of(tasks), "contamination": found}
 
     def estimate(self, context: Context) -> Estimate:
-        """Rows are exact unless sampling stops early; lengths are guessed."""
-        sources = [context.artefact(name, "model") for name in labelled(self.model).values()]
-        rows = self.problems * self.samples
-        tokens = rows * min(self.max_new_tokens, TYPICAL_TOKENS)
-        note = f"{TYPICAL_TOKENS} tokens a completion guessed"
-        if self.enough_correct is not None:
-            note += "; fewer rows where problems are solved early"
-        if any(map(is_served, sources)):
-            note += "; a served teacher's time is not this machine's"
-        each = [sampling_estimate(rows, tokens, 0 if _weightless(s) else model_parameters(s), note) for s in sources]
-        return Estimate(
-            rows=sum(one.rows for one in each),
-            tokens=sum(one.tokens for one in each),
-            memory_bytes=max(one.memory_bytes for one in each),
-            seconds=sum(one.seconds for one in each),
-            note=note,
-        )
+        """See `estimate_generate`."""
+        return estimate_generate(self, context)
 
     def _rounds(self, context: Context) -> Rounds:
         sampling = Sampling(

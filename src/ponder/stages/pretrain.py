@@ -17,7 +17,6 @@ import torch
 from pydantic import Field
 from transformers import AutoModelForCausalLM, Qwen3Config
 
-from ponder.backends.local import model_parameters
 from ponder.core.answers import split_thinking
 from ponder.core.chat import Chat
 from ponder.core.errors import ConfigurationError
@@ -30,7 +29,7 @@ from ponder.models import attention
 from ponder.models.grow import grow
 from ponder.models.load import load_model, load_tokenizer, parameter_count, resolve_model, save_model
 from ponder.models.tokenizer import train_tokenizer
-from ponder.stages._estimate import training_estimate
+from ponder.stages._estimates.pretrain import estimate_pretrain
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, draw_problems, open_tasks
 
@@ -53,11 +52,15 @@ class Shape(Record):
     embedding_std: float = Field(default=0.02, gt=0)
     """Of the initial embeddings. Five times the default lowered the early loss (docs/results.md)."""
 
-    def build(self, seed: int) -> Any:
-        """A freshly initialised model; the same seed gives the same weights."""
+    def config(self) -> Qwen3Config:
+        """As transformers writes it.
+
+        Raises:
+            ConfigurationError: If the heads do not fit each other.
+        """
         if self.heads % self.kv_heads:
             raise ConfigurationError("heads must be a multiple of kv_heads", where="shape")
-        config = Qwen3Config(
+        return Qwen3Config(
             vocab_size=self.vocab_size,
             hidden_size=self.hidden_size,
             intermediate_size=self.intermediate_size,
@@ -69,6 +72,10 @@ class Shape(Record):
             rope_parameters={"rope_type": "default", "rope_theta": self.rope_theta},
             tie_word_embeddings=True,
         )
+
+    def build(self, seed: int) -> Any:
+        """A freshly initialised model; the same seed gives the same weights."""
+        config = self.config()
         attention.register()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -129,19 +136,16 @@ class Pretrain(Stage):
         return {**summary, "parameters": parameter_count(model), "template": chat.digest}
 
     def estimate(self, context: Context) -> Estimate:
-        """Counts from a sample of the documents; time from a measured matrix product."""
-        tasks = open_tasks(self.tasks)
-        words = [len(re.findall(r"[^\W\d]+|\S", p + r)) for p, r in self._documents(tasks, context.seed, 0)]
-        documents = self.steps * self.documents_per_step
-        tokens = int(np.mean(words) * documents)
-        return training_estimate(documents, tokens, self._parameters(context), "tokens guessed from words")
+        """See `estimate_pretrain`."""
+        new = (self.shape or Shape()).config() if self.model is None or self.shape is not None else None
 
-    def _parameters(self, context: Context) -> int:
-        if self.model is not None and self.shape is None:
-            return model_parameters(context.artefact(self.model, "model"))
-        s = self.shape or Shape()
-        attended = s.hidden_size * s.head_dim * (2 * s.heads + 2 * s.kv_heads)
-        return s.layers * (attended + 3 * s.hidden_size * s.intermediate_size) + s.vocab_size * s.hidden_size
+        def documents(step: int) -> list[tuple[str, str]]:
+            return self._documents(open_tasks(self.tasks), context.seed, step)
+
+        def encode(chat: Chat, prompt: str, response: str) -> Example:
+            return encode_document(chat, prompt, response, self.prompt_weight)
+
+        return estimate_pretrain(self, context, documents, encode, new)
 
     def _documents(self, tasks: Mapping[str, Task], seed: int, step: int) -> list[tuple[str, str]]:
         """(prompt, response) of one step."""

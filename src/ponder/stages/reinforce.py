@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field, JsonValue
 
-from ponder.backends.local import model_parameters, reference_for, trainer_for
+from ponder.backends.local import reference_for, trainer_for
 from ponder.backends.teachers import coverage_of, open_teacher
 from ponder.core.answers import split_thinking
 from ponder.core.errors import ConfigurationError
@@ -29,15 +29,12 @@ from ponder.models.load import LoadedModel, load_model, parameter_count, save_mo
 from ponder.report.provenance import write_card
 from ponder.runs.pack import PACK
 from ponder.stages._alarms import Watch
-from ponder.stages._estimate import sampling_estimate, training_estimate
+from ponder.stages._estimates.reinforce import estimate_reinforce
 from ponder.stages._learnable import Choice, learnable, read_traces, traces_path
 from ponder.stages._plugins import TAUGHT, open_objective, open_reward
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, draw_problems, isolation_of, open_tasks, single_turn, verifiers_of
 from ponder.stages._taught import named, snapshots, taught_batch
-
-TYPICAL_TOKENS = 60
-"""Guess of a completion's length for `plan`."""
 
 
 class Reinforce(Stage):
@@ -169,23 +166,20 @@ class Reinforce(Stage):
         return max(1, int(wanted) + (chance < wanted - int(wanted)))
 
     def estimate(self, context: Context) -> Estimate:
-        """Sampling plus training of every completion; lengths are guessed."""
-        rows = self.steps * self.problems_per_step * self.group_size
-        tokens = rows * min(self.max_new_tokens, TYPICAL_TOKENS)
-        parameters = model_parameters(context.artefact(self.model, "model"))
-        note = f"{TYPICAL_TOKENS} tokens a completion guessed"
-        sampled = sampling_estimate(rows, tokens, parameters, note)
-        trained = training_estimate(rows, tokens, parameters, note)
-        memory = max(sampled.memory_bytes, trained.memory_bytes)
-        return Estimate(rows, tokens, memory, sampled.seconds + trained.seconds, note)
+        """See `estimate_reinforce`."""
+        return estimate_reinforce(self, context)
 
-    def _sampling(self, seed: int, step: int) -> Sampling:
+    def sampling_at(self, seed: int) -> Sampling:
+        """How the policy is sampled."""
         return Sampling(
             temperature=self.temperature,
             max_new_tokens=self.max_new_tokens,
             max_thinking_tokens=self.max_thinking_tokens,
-            seed=derive_seed(seed, "rollout", step),
+            seed=seed,
         )
+
+    def _sampling(self, seed: int, step: int) -> Sampling:
+        return self.sampling_at(derive_seed(seed, "rollout", step))
 
 
 def _joined(first: FitBatch, second: FitBatch) -> FitBatch:

@@ -9,6 +9,9 @@ from ponder.report.page import write_report
 from ponder.report.provenance import write_card
 from ponder.stages._stage import Context, Estimate, Stage
 
+PAGE_BYTES = 3_000_000
+"""Of a page with the traces of some thousand answers."""
+
 
 class Report(Stage):
     """Shows what the run's evaluations found, how its training went, and the traces themselves."""
@@ -28,7 +31,7 @@ class Report(Stage):
 
     def estimate(self, context: Context) -> Estimate:
         """Reading stored traces: seconds."""
-        return Estimate(rows=0, tokens=0, memory_bytes=300 * 1024**2, seconds=5.0, note="reads stored traces")
+        return Estimate(0, 0, 300 * 1024**2, 5.0, "reads stored traces", 1.0, 15.0, 0, 0, 0, PAGE_BYTES, PAGE_BYTES)
 
 
 plugin: type[Stage] = Report
