@@ -37,6 +37,8 @@ from ponder.stages._stage import Context, Estimate, Stage
 
 IDENTITY = "stage.json"
 MANIFEST = "manifest.json"
+PURCHASES = "purchases"
+"""Folder of a stage that keeps what a served model answered, each answer under everything that decided it."""
 State = Literal["done", "begun", "new"]
 
 
@@ -299,7 +301,7 @@ def _run_stage(recipe: Recipe, item: Prepared, run: Run, log: Log) -> None:
     folder = run.stage(name)
     if item.changes:
         log.note(f"{name}: begun under other settings, so it starts over")
-        shutil.rmtree(folder.path)
+        _start_over(folder.path)
     make_folder(folder.path)
     folder.write_json(IDENTITY, item.identity.model_dump(mode="json"))
     log.note(f"{name}: {'resumed' if item.state == 'begun' and not item.changes else 'started'}")
@@ -316,6 +318,17 @@ def _run_stage(recipe: Recipe, item: Prepared, run: Run, log: Log) -> None:
     seconds = time.monotonic() - began
     log.event("done", stage=name, seconds=round(seconds, 3))
     log.note(f"{name}: done in {duration(seconds)}")
+
+
+def _start_over(folder: Path) -> None:
+    """Remove what was begun; what was bought stays, because nothing is bought twice."""
+    for entry in folder.iterdir():
+        if entry.name == PURCHASES:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _ledger(folder: StageFolder, log: Log) -> Ledger:

@@ -39,7 +39,8 @@ def _teacher(model: str, student: LoadedModel) -> Teacher:
     try:
         loaded = load_model(model)
         if not same_tokenizer(student.chat.tokenizer, loaded.chat.tokenizer):
-            return CrossTeacher(LocalTeacher(loaded.model), loaded.chat, student.chat)
+            own = LocalTeacher(loaded.model, vocabulary=len(loaded.chat.tokenizer))  # a padded head says nothing
+            return CrossTeacher(own, loaded.chat, student.chat)
         check_same_manners(student.chat, loaded.chat)
     except ConfigurationError as error:
         raise ConfigurationError(error.what, where=error.where or f"teacher {model}", fix=error.fix) from error

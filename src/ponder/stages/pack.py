@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar
@@ -24,6 +25,7 @@ from ponder.runs.pack import PACK, PackHeader, PackWriter, read_header, read_pac
 from ponder.stages._contamination import default_folder
 from ponder.stages._estimate import sampling_estimate
 from ponder.stages._learnable import Choice, learnable, read_traces, traces_path
+from ponder.stages._outlook import NOTHING
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._taught import named, tokens_read
 from ponder.stages._teachers import terms_of
@@ -100,10 +102,14 @@ class Pack(Stage):
 
     def estimate(self, context: Context) -> Estimate:
         """Reading costs a third of learning; rows are guessed until the traces exist."""
-        rows = 2000
+        leaves = context.outlook.leaves.get(self.traces, NOTHING)
+        rows = 2000 if leaves.traces is None else int(leaves.traces.expected)
+        note = "2,000 traces guessed" if leaves.traces is None else "as many as are expected to be right"
         model = self.model if isinstance(self.model, str) else next(iter(self.model.values()))
         parameters = model_parameters(context.artefact(model, "model"))
-        return sampling_estimate(rows, rows * TYPICAL_TOKENS, parameters, "2,000 traces guessed")
+        found = sampling_estimate(rows, rows * TYPICAL_TOKENS // 3, parameters, note)  # reading, not writing
+        size = rows * TYPICAL_TOKENS * (4 * self.top_k + 2)
+        return replace(found, disk_bytes=2 * size, left_bytes=size, leaves=leaves)
 
     def _parts(self, context: Context, traces: list[Trace], teacher: Teacher, header: PackHeader) -> list[Path]:
         """A small pack for every chunk, those that are there already left as they are."""

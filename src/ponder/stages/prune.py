@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from typing import ClassVar
 
 from pydantic import Field
 
-from ponder.backends.local import model_parameters
 from ponder.core.types import Json
 from ponder.models.load import load_model, parameter_count, save_model
 from ponder.models.prune import prune
+from ponder.stages._estimates.machine import PROCESS_BYTES
+from ponder.stages._estimates.sources import source_of
+from ponder.stages._outlook import Leaves
 from ponder.stages._stage import Context, Estimate, Stage
 
 
@@ -35,8 +38,16 @@ class Prune(Stage):
 
     def estimate(self, context: Context) -> Estimate:
         """Loading and saving: seconds."""
-        parameters = model_parameters(context.artefact(self.model, "model"))
-        return Estimate(0, 0, 450 * 1024**2 + 8 * parameters, 2.0, "loads and saves")
+        source = source_of(context, self.model)
+        config = copy.deepcopy(source.config)
+        config.intermediate_size = self.intermediate_size or config.intermediate_size
+        config.num_hidden_layers = self.layers or config.num_hidden_layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[: config.num_hidden_layers]
+        size = 4 * source.parameters
+        memory = PROCESS_BYTES + 2 * size
+        leaves = Leaves(config=config)
+        return Estimate(0, 0, memory, 2.0, "loads and saves", 1.0, 6.0, disk_bytes=size, left_bytes=size, leaves=leaves)
 
 
 plugin: type[Stage] = Prune
