@@ -26,7 +26,8 @@ from ponder.runs.store import atomic_folder
 transformers_logging.disable_progress_bar()  # Ponder shows its own progress, one line per stage
 
 POCKET = ("pocket-base", "pocket-teacher")
-HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "tokenizer.model", "README.md", "LICENSE*"]
+HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "tokenizer.model",
+             "README.md", "LICENSE*"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
