@@ -23,8 +23,8 @@ from ponder.report.table import table  # noqa: E402
 
 FOLDERS = (
     "core", "runs", "models", "models/native", "measure", "measure/costs", "measure/contamination", "sandbox", "tasks",
-    "verifiers", "verifiers/_math", "rewards", "engines", "objectives", "learn", "backends", "stages", "audits",
-    "report", "pocket",
+    "verifiers", "verifiers/_math", "rewards", "engines", "engines/_openai", "objectives", "learn", "backends", "stages",
+    "audits", "report", "pocket",
 )  # fmt: skip
 BESIDE = {
     "recipes/": "the demo, the study, and how the pocket models are rebuilt",
