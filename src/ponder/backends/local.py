@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from transformers import PreTrainedModel
 
 from ponder.core.chat import Chat
 from ponder.core.errors import ConfigurationError
 from ponder.core.plugins import load_plugin
 from ponder.core.protocols import Reference, Sampler
-from ponder.core.types import Caps, Messages, Surrogate
+from ponder.core.types import Caps, FloatArray, Messages, Surrogate
 from ponder.engines._openai.served import PREFIX, read_served
 from ponder.engines.local import LocalReference, LocalSampler
 from ponder.learn.train import LocalTrainer, Optimisation
-from ponder.models.load import LoadedModel, load_model, load_tokenizer, resolve_model
+from ponder.models.adapters import is_adapter
+from ponder.models.load import LoadedModel, load_model, load_tokenizer, resolve_model, weights_folder
+from ponder.models.lora import Adapter, Lora
 
 GUESSED_PARAMETERS = 1_000_000
 """For `plan`, when a model does not exist yet."""
@@ -54,8 +57,20 @@ def trainer_for(
     total_steps: int,
     surrogate: Surrogate | None = None,
     temperature: float = 1.0,
+    adapter: Adapter | None = None,
+    seed: int = 0,
 ) -> LocalTrainer:
-    """A trainer over a loaded model's own weights."""
+    """A trainer over a loaded model's own weights, or over an adapter on them whose factors begin by a seed.
+
+    Raises:
+        ConfigurationError: If an adapter is asked for on a model that is itself named by an adapter's folder.
+    """
+    if adapter is not None and is_adapter(loaded.path):
+        raise ConfigurationError(
+            "an adapter is trained on a whole model, and this is a folder of an adapter",
+            where=str(loaded.path),
+            fix="merge it first (stage `merge`), and train on the merged model",
+        )
     return LocalTrainer(
         loaded.model,
         loaded.chat,
@@ -63,11 +78,27 @@ def trainer_for(
         total_steps=total_steps,
         surrogate=surrogate or Surrogate(),
         temperature=temperature,
+        lora=None if adapter is None else Lora(loaded.model, adapter, seed),
     )
 
 
-def reference_for(model: str) -> Reference:
-    """A frozen copy of a model that scores tokens."""
+class WithoutAdapter:
+    """The model that an adapter is trained on as a reference: the same weights, the change taken out for a moment."""
+
+    def __init__(self, model: PreTrainedModel, lora: Lora) -> None:
+        """Score with the model of a trainer."""
+        self._scorer, self._lora = LocalReference(model), lora
+
+    def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[FloatArray]:
+        """See `ponder.core.protocols.Reference`."""
+        with self._lora.off():
+            return self._scorer.logprobs(sequences)
+
+
+def reference_for(model: str, trainer: LocalTrainer) -> Reference:
+    """A frozen model that scores tokens: the trainer's own without its adapter, or a copy of what it began as."""
+    if trainer.lora is not None:
+        return WithoutAdapter(trainer.model, trainer.lora)
     loaded = load_model(model)
     return LocalReference(loaded.model)
 
@@ -77,7 +108,7 @@ def model_parameters(model: str) -> int:
     if model.startswith(PREFIX):
         return 0
     try:
-        folder = resolve_model(model)
+        folder = weights_folder(resolve_model(model))
     except ConfigurationError:
         return GUESSED_PARAMETERS
     total = 0

@@ -103,7 +103,8 @@ def backward(model: PreTrainedModel, batch: MicroBatch, settings: LossSettings, 
         (_loss(logprob, batch, part, settings, totals) + taught).backward()
         assert leaf.grad is not None
         grad.index_add_(0, batch.source[part], leaf.grad.to(grad.dtype))
-    hidden.backward(grad)
+    if hidden.requires_grad:  # not when the head alone is trained
+        hidden.backward(grad)
 
 
 def _scored(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 
 from ponder.core.types import Record
 from ponder.learn.muon import Muon
+from ponder.models.lora import Lora
 
 
 class Optimisation(Record):
@@ -72,12 +74,25 @@ def make_optimizers(model: PreTrainedModel, settings: Optimisation) -> list[Opti
     if settings.optimizer == "adamw":
         groups = [_group(matrices, settings.lr, settings.weight_decay), _group(others, settings.lr, 0.0)]
         return [_adamw(groups, settings)]
-    outer_lr = settings.lr / 10 if settings.outer_lr is None else settings.outer_lr
     muon = Muon([_group(matrices, settings.lr, settings.weight_decay)])
-    return [muon, _adamw([_group(others, outer_lr, 0.0)], settings)]
+    return [muon, _adamw([_group(others, _outer_lr(settings), 0.0)], settings)]
 
 
-def _group(parameters: list[Tensor], peak_lr: float, weight_decay: float) -> dict[str, Any]:
+def factor_optimizer(lora: Lora, settings: Optimisation) -> Optimizer:
+    """AdamW for the factors of an adapter.
+
+    Muon is not for them: it would give A and B each a spectral norm of its own, and what counts is that of B A. Under
+    `muon` they move at `outer_lr`, as everything does there that stays with AdamW.
+    """
+    peak_lr = settings.lr if settings.optimizer == "adamw" else _outer_lr(settings)
+    return _adamw([_group(list(lora.parameters.values()), peak_lr, settings.weight_decay)], settings)
+
+
+def _outer_lr(settings: Optimisation) -> float:
+    return settings.lr / 10 if settings.outer_lr is None else settings.outer_lr
+
+
+def _group(parameters: Sequence[Tensor], peak_lr: float, weight_decay: float) -> dict[str, Any]:
     return {"params": parameters, "lr": peak_lr, "peak_lr": peak_lr, "weight_decay": weight_decay}
 
 

@@ -18,8 +18,9 @@ from ponder.core.protocols import Sampler
 from ponder.core.types import Example, Json, Metrics, Surrogate
 from ponder.learn.batch import Denominators, micro_batches, pack
 from ponder.learn.loss import LossSettings, Totals, backward
-from ponder.learn.optimiser import Optimisation, make_optimizers, trainable
+from ponder.learn.optimiser import Optimisation, factor_optimizer, make_optimizers, trainable
 from ponder.models.head import check_head, longest_shared
+from ponder.models.lora import Lora
 from ponder.models.precision import rounds
 
 MAX_SKIPS_IN_A_ROW = 3
@@ -31,7 +32,7 @@ class TrainerState:
     """Everything a trainer carries from step to step."""
 
     tensors: dict[str, Tensor]
-    """Weights and optimiser state by name, on the CPU."""
+    """What is trained (weights, or the factors of an adapter) and optimiser state by name, on the CPU."""
     counters: Json
 
 
@@ -45,6 +46,7 @@ class LocalTrainer:
         total_steps: Where the learning-rate decay ends.
         surrogate: Shape of the policy loss; the objective knows it.
         temperature: Of the sampler; divides the trainer's logits too.
+        lora: An adapter on the model: then its factors are trained, and the model's weights only carry them.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class LocalTrainer:
         total_steps: int,
         surrogate: Surrogate | None = None,
         temperature: float = 1.0,
+        lora: Lora | None = None,
     ) -> None:
         """Refuse what cannot be trained, before any work."""
         if not temperature > 0:
@@ -69,8 +72,11 @@ class LocalTrainer:
         self.step_count = self.skipped = self.skipped_in_a_row = 0
         self._rounded = rounds(optimisation.autocast, model.device)
         self._share_up_to = longest_shared(model, self._rounded)
-        self._parameters = trainable(model)
-        self._optimizers = make_optimizers(model, optimisation)
+        self.lora = lora
+        self._parameters = trainable(model) if lora is None else lora.parameters
+        self._optimizers = (
+            make_optimizers(model, optimisation) if lora is None else [factor_optimizer(lora, optimisation)]
+        )
         check_head(model)
 
     def step(self, examples: Sequence[Example]) -> Metrics:
@@ -131,6 +137,8 @@ class LocalTrainer:
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(state.tensors[f"model.{name}"])
+        if self.lora is not None:
+            self.lora.write()
         owners: dict[int, Optimizer] = {}
         for optimizer in self._optimizers:
             optimizer.state.clear()
@@ -169,6 +177,8 @@ class LocalTrainer:
 
     def _update(self, loss: float) -> Metrics:
         """Clip, check and apply the gradient; a step that is not finite changes nothing but the counters."""
+        if self.lora is not None:
+            self.lora.collect()
         norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), self.optimisation.max_grad_norm)
         grad_norm = float(norm)
         share = self.optimisation.lr_share(self.step_count, self.total_steps)
@@ -179,6 +189,8 @@ class LocalTrainer:
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak_lr"] * share
                 optimizer.step()
+            if self.lora is not None:
+                self.lora.write()
         else:
             self.skipped += 1
             self.skipped_in_a_row += 1
@@ -193,6 +205,6 @@ class LocalTrainer:
         # A norm that is not finite has no place in a JSON journal; the counter tells of it.
         return {
             "grad_norm": grad_norm if math.isfinite(grad_norm) else -1.0,
-            "lr": self.optimisation.lr * share,
+            "lr": self._optimizers[0].param_groups[0]["peak_lr"] * share,
             "skipped": float(self.skipped),
         }

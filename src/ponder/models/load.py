@@ -1,6 +1,7 @@
 """Loads and saves model folders: safetensors only, no code from the folder, Ponder's attention inside.
 
-A model is named by a shipped pocket model, a folder, or a Hugging Face hub id.
+A model is named by a shipped pocket model, a folder, or a Hugging Face hub id. The folder may be an adapter's (PEFT):
+then it is the model that the adapter changes, with the change in it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from ponder.core.chat import Chat
 from ponder.core.errors import ConfigurationError, ResourceError
 from ponder.models import attention
+from ponder.models.adapters import base_of, is_adapter, merge, read_adapter
 from ponder.runs.store import atomic_folder
 
 transformers_logging.disable_progress_bar()  # Ponder shows its own progress, one line per stage
@@ -122,6 +124,8 @@ def load_model(name: str, dtype: torch.dtype = torch.float32, device: str | None
         ConfigurationError: If the folder is unsafe, incomplete or of an unknown architecture.
     """
     path = resolve_model(name)
+    if is_adapter(path):
+        return _with_adapter(path, dtype, device)
     check_folder(path)
     attention.register()
     try:
@@ -141,6 +145,30 @@ def load_model(name: str, dtype: torch.dtype = torch.float32, device: str | None
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return LoadedModel(model.to(device).eval(), chat, path)  # type: ignore[arg-type]
+
+
+def _with_adapter(path: Path, dtype: torch.dtype, device: str | None) -> LoadedModel:
+    """The base of an adapter with the change in it; added in float32, whatever the weights become.
+
+    Raises:
+        ConfigurationError: If the adapter or its base is no such thing, or its base is an adapter too.
+    """
+    stored = read_adapter(path)
+    base = resolve_model(stored.base)
+    if is_adapter(base):
+        raise ConfigurationError(
+            "the base of this adapter is an adapter too",
+            where=str(path),
+            fix="merge the first one into a model of its own (stage `merge`)",
+        )
+    loaded = load_model(str(base), torch.float32, device)
+    merge(loaded.model, stored)
+    return LoadedModel(loaded.model.to(dtype), loaded.chat, path)  # type: ignore[arg-type]
+
+
+def weights_folder(path: Path) -> Path:
+    """Where the whole weights of a model folder lie: there, or with the base of an adapter."""
+    return resolve_model(base_of(path)) if is_adapter(path) else path
 
 
 def save_model(model: PreTrainedModel, chat: Chat, path: Path, dtype: torch.dtype | None = None) -> None:

@@ -19,13 +19,15 @@ from ponder.engines._pack_teacher import PackTeacher
 from ponder.learn.fit import FitBatch, fit
 from ponder.learn.order import indices_at, steps_for
 from ponder.learn.train import Optimisation
-from ponder.models.load import LoadedModel, load_model, parameter_count, save_model
+from ponder.models.load import LoadedModel, load_model
+from ponder.models.lora import Adapter
 from ponder.report.provenance import write_card
 from ponder.runs.pack import PACK
 from ponder.stages._contamination import default_folder
 from ponder.stages._estimates.distill import estimate_distill
 from ponder.stages._learnable import Choice, Learnable, by_rank, learnable, read_traces, traces_path
 from ponder.stages._plugins import TAUGHT, open_objective
+from ponder.stages._saving import save_trained
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._taught import check_pack, named, snapshots, taught_batch
 
@@ -58,6 +60,8 @@ class Distill(Stage):
     max_tokens: int = Field(default=2048, ge=8)
     """Longer traces are dropped and counted."""
     optimisation: Optimisation = Optimisation(optimizer="muon", lr=0.01, warmup_steps=10, decay="linear")
+    adapter: Adapter | None = None
+    """Train a low-rank change (LoRA) and leave the model itself as it is; None trains every weight."""
     checkpoint_every: int = Field(default=50, ge=1)
     snapshots: tuple[int, ...] = ()
     """Steps after which the model is kept, as `STAGE@STEP` for later stages: accuracy against compute in one run."""
@@ -73,7 +77,9 @@ class Distill(Stage):
         teacher, found = self._sources(context, loaded)
         traces = by_rank(found.traces) if self.order == "curriculum" else found.traces
         steps = self.steps or steps_for(len(traces), self.epochs, self.examples_per_step)
-        trainer = trainer_for(loaded, self.optimisation, steps, objective.surrogate)
+        trainer = trainer_for(
+            loaded, self.optimisation, steps, objective.surrogate, adapter=self.adapter, seed=context.seed
+        )
         context.log.note(f"{len(traces):,} traces, {steps} steps of {self.examples_per_step}")
 
         def examples_at(step: int) -> FitBatch:
@@ -90,12 +96,11 @@ class Distill(Stage):
             after_step=snapshots(self.snapshots, loaded, context),
             key=f"{context.seed}:{self.model_dump_json()}",
         )
-        save_model(loaded.model, loaded.chat, context.folder.path / "model")
+        summary |= save_trained(trainer, loaded, context.artefact(self.model, "model"), context.folder.path)
         if isinstance(teacher, PackTeacher):
             summary["pack"] = teacher.header.model_dump(exclude={"format"})
             teacher.close()
         summary |= coverage_of(teacher) | found.kept
-        summary |= {"parameters": parameter_count(loaded.model), "template": loaded.chat.digest}
         write_card(context.folder.path, summary)
         return summary
 

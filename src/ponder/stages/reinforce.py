@@ -25,13 +25,15 @@ from ponder.learn.order import indices_at
 from ponder.learn.rollout import rollout
 from ponder.learn.train import Optimisation
 from ponder.learn.tripwires import Tripwires
-from ponder.models.load import LoadedModel, load_model, parameter_count, save_model
+from ponder.models.load import LoadedModel, load_model
+from ponder.models.lora import Adapter
 from ponder.report.provenance import write_card
 from ponder.runs.pack import PACK
 from ponder.stages._alarms import Watch
 from ponder.stages._estimates.reinforce import estimate_reinforce
 from ponder.stages._learnable import Choice, learnable, read_traces, traces_path
 from ponder.stages._plugins import TAUGHT, open_objective, open_reward
+from ponder.stages._saving import save_trained
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, draw_problems, isolation_of, open_tasks, single_turn, verifiers_of
 from ponder.stages._taught import named, snapshots, taught_batch
@@ -69,6 +71,8 @@ class Reinforce(Stage):
     tripwires: Tripwires = Tripwires()
     """When the run pauses because its rewards look wrong; changing one does not begin the run anew."""
     optimisation: Optimisation = Optimisation(optimizer="adamw", lr=1e-4, warmup_steps=5, decay="constant")
+    adapter: Adapter | None = None
+    """Train a low-rank change (LoRA) and leave the model itself as it is; None trains every weight."""
     checkpoint_every: int = Field(default=10, ge=1)
     snapshots: tuple[int, ...] = ()
     """Steps after which the model is kept, as `STAGE@STEP` for later stages: accuracy against compute in one run."""
@@ -77,8 +81,11 @@ class Reinforce(Stage):
         """Train, save `model/`, and report rewards of the first and last steps."""
         loaded = load_model(context.artefact(self.model, "model"))
         objective = open_objective(self.objective)
-        trainer = trainer_for(loaded, self.optimisation, self.steps, objective.surrogate, self.temperature)
-        reference = reference_for(context.artefact(self.model, "model")) if objective.surrogate.kl_coef > 0 else None
+        trainer = trainer_for(
+            loaded, self.optimisation, self.steps, objective.surrogate, self.temperature, self.adapter, context.seed
+        )
+        base = context.artefact(self.model, "model")
+        reference = reference_for(base, trainer) if objective.surrogate.kl_coef > 0 else None
         tasks = single_turn(open_tasks(self.tasks))
         verifiers = verifiers_of(tasks)
         problems = draw_problems(tasks, self.split, self.problems, derive_seed(context.seed, "problems"))
@@ -114,9 +121,8 @@ class Reinforce(Stage):
             after_step=snapshots(self.snapshots, loaded, context),
             key=f"{context.seed}:{self.model_dump_json(exclude=set(self.observers))}",
         )
-        save_model(loaded.model, loaded.chat, context.folder.path / "model")
+        summary |= save_trained(trainer, loaded, base, context.folder.path)
         summary |= watch.summary() | isolation_of(tasks) | coverage_of(teacher)
-        summary |= {"parameters": parameter_count(loaded.model), "template": loaded.chat.digest}
         write_card(context.folder.path, summary)
         return summary
 
