@@ -47,7 +47,7 @@ def fit(
     log: Log,
     checkpoint_every: int,
     key: str,
-    after_step: Callable[[int], None] | None = None,
+    after_step: Callable[[int], None] = lambda step: None,
 ) -> Json:
     """Train to `steps`, resuming from the folder's newest checkpoint.
 
@@ -80,18 +80,21 @@ def fit(
             row = _learnt(trainer, batch)
             journal.append({"step": step, **row})
             progress.update(step + 1, **{name: row[name] for name in SHOWN if name in row})
-            if after_step is not None:
-                after_step(trainer.step_count)
+            after_step(trainer.step_count)
             done, stopping = trainer.step_count == steps, stop_requested()
             if done or stopping or trainer.step_count % checkpoint_every == 0:
                 _save(trainer, checkpoints, journal)
             if stopping and not done:
-                raise Interrupted(
-                    f"stopped after step {trainer.step_count} of {steps}, as asked",
-                    where=str(folder.path),
-                    fix="run the same command again: it resumes here",
-                )
+                raise _stopped(trainer.step_count, steps, folder)
     return _summary(journal, trainer)
+
+
+def _stopped(step: int, steps: int, folder: StageFolder) -> Interrupted:
+    return Interrupted(
+        f"stopped after step {step} of {steps}, as asked",
+        where=str(folder.path),
+        fix="run the same command again: it resumes here",
+    )
 
 
 def _learnt(trainer: LocalTrainer, batch: FitBatch) -> Metrics:
