@@ -6,21 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ponder.core.answers import split_thinking
 from ponder.core.chat import Chat
-from ponder.core.errors import ConfigurationError, PonderError, ResourceError
-from ponder.core.types import Completion, Finish, Json, Outcome, Trace
+from ponder.core.errors import ConfigurationError, PonderError
+from ponder.core.types import Completion, Json, Trace
 from ponder.runs.pack import PACK
-from ponder.runs.store import read_rows
 from ponder.stages._contamination import clean
 from ponder.stages._row_texts import trace_texts
 from ponder.stages._stage import Context
-
-TRACES = "traces.parquet"
-RANK = "rank"
-"""Among a trace's parts: its place in a curriculum."""
+from ponder.stages._traces.choosing import RANK, by_rank, refusal
+from ponder.stages._traces.files import traces_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +48,7 @@ def traces_path(context: Context, name: str) -> Path:
         ResourceError: If there is neither.
     """
     path = Path(context.artefact(name, "")).expanduser()
-    if path.is_dir():
-        path = path / PACK if (path / PACK).exists() else path / TRACES
-    if not path.exists():
-        raise ResourceError("there are no traces here", where=str(path), fix="run `ponder generate` first")
-    return path
-
-
-def read_traces(path: Path) -> Iterable[Trace]:
-    """The traces of a file, one after the other."""
-    return (Trace.model_validate(row) for row in read_rows(path))
+    return path / PACK if (path / PACK).exists() else traces_file(path)
 
 
 def learnable(found: Iterable[Trace], chat: Chat, choice: Choice, context: Context, path: Path) -> Learnable:
@@ -79,7 +66,7 @@ def learnable(found: Iterable[Trace], chat: Chat, choice: Choice, context: Conte
         if reason is None or (reason == "wrong" and choice.wrong_too):
             traces.append(trace)
         else:
-            counts[reason] += 1
+            counts[reason] = counts.get(reason, 0) + 1
     overlap: Json | None = None
     if choice.decontaminate:
         before = len(traces)
@@ -127,7 +114,7 @@ def encoded(trace: Trace, chat: Chat, *, answers_only: bool = False) -> Trace:
     return trace.model_copy(update={"completion": completion})
 
 
-def by_rank(traces: list[Trace]) -> list[Trace]:
+def in_curriculum(traces: list[Trace]) -> list[Trace]:
     """Traces in the order that `select` gave them.
 
     Raises:
@@ -139,19 +126,9 @@ def by_rank(traces: list[Trace]) -> list[Trace]:
             where="order",
             fix="choose them by the stage `select` with `order: curriculum`",
         )
-    return sorted(traces, key=lambda trace: trace.parts[RANK])
+    return by_rank(traces)
 
 
 def length_of(trace: Trace) -> int:
     """Tokens of prompt and completion."""
     return len(trace.completion.prompt_tokens or ()) + len(trace.completion.tokens or ())
-
-
-def refusal(trace: Trace) -> str | None:
-    """Why a trace is not learnt, or None."""
-    if trace.completion.finish is Finish.REFUSED:
-        return "refused"
-    if trace.completion.finish is not Finish.STOP:
-        return "truncated"
-    outcome: Any = trace.verdict.outcome
-    return None if outcome is Outcome.CORRECT else outcome.value

@@ -25,11 +25,12 @@ from ponder.report.provenance import write_card
 from ponder.runs.pack import PACK
 from ponder.stages._contamination import default_folder
 from ponder.stages._estimates.distill import estimate_distill
-from ponder.stages._learnable import Choice, Learnable, by_rank, learnable, read_traces, traces_path
+from ponder.stages._learnable import Choice, Learnable, in_curriculum, learnable, traces_path
 from ponder.stages._plugins import TAUGHT, open_objective
 from ponder.stages._saving import save_trained
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._taught import check_pack, named, snapshots, taught_batch
+from ponder.stages._traces.files import read_traces
 
 UNPACKED = "unpacked"
 
@@ -75,7 +76,7 @@ class Distill(Stage):
         loaded = load_model(context.artefact(self.model, "model"))
         objective = open_objective(self.objective)
         teacher, found = self._sources(context, loaded)
-        traces = by_rank(found.traces) if self.order == "curriculum" else found.traces
+        traces = in_curriculum(found.traces) if self.order == "curriculum" else found.traces
         steps = self.steps or steps_for(len(traces), self.epochs, self.examples_per_step)
         trainer = trainer_for(
             loaded, self.optimisation, steps, objective.surrogate, adapter=self.adapter, seed=context.seed

@@ -24,12 +24,12 @@ from ponder.runs.ledger import count_tokens
 from ponder.runs.pack import PACK, PackHeader, PackWriter, read_header, read_pack
 from ponder.stages._contamination import default_folder
 from ponder.stages._estimate import sampling_estimate
-from ponder.stages._learnable import Choice, learnable, read_traces, traces_path
+from ponder.stages._learnable import Choice, learnable, traces_path
 from ponder.stages._outlook import NOTHING
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._taught import named, tokens_read
 from ponder.stages._teachers import terms_of
-from ponder.stages._traces.files import gathered_terms
+from ponder.stages._traces.files import gathered_terms, read_traces
 
 PARTS = "parts"
 TYPICAL_TOKENS = 120

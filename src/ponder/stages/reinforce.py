@@ -31,12 +31,13 @@ from ponder.report.provenance import write_card
 from ponder.runs.pack import PACK
 from ponder.stages._alarms import Watch
 from ponder.stages._estimates.reinforce import estimate_reinforce
-from ponder.stages._learnable import Choice, learnable, read_traces, traces_path
+from ponder.stages._learnable import Choice, learnable, traces_path
 from ponder.stages._plugins import TAUGHT, open_objective, open_reward
 from ponder.stages._saving import save_trained
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, draw_problems, isolation_of, open_tasks, single_turn, verifiers_of
 from ponder.stages._taught import named, snapshots, taught_batch
+from ponder.stages._traces.files import read_traces
 
 
 class Reinforce(Stage):
