@@ -540,12 +540,12 @@ def test_c20_a_cap_stops_what_is_new_and_keeps_what_is_under_way(caps: Caps, tmp
 
 
 def test_c20_a_cap_on_seconds_counts_all_attempts(tmp_path: Path) -> None:
-    with ChaosServer(lambda asked: Act(delay=0.05)) as server:
+    with ChaosServer(lambda asked: Act(delay=0.2)) as server:
         for _ in range(2):
             with pytest.raises(Interrupted, match="seconds"):
-                ask(open_at(server, "?concurrency=1", purchases=tmp_path, caps=Caps(seconds=0.2)), 40)
-        assert 2 <= len(server.asked) <= 5
-        assert open_at(server, purchases=tmp_path).totals.seconds >= 0.2
+                ask(open_at(server, "?concurrency=1", purchases=tmp_path, caps=Caps(seconds=1.5)), 40)
+        assert 1 <= len(server.asked) <= 8
+        assert open_at(server, purchases=tmp_path).totals.seconds >= 1.5
 
 
 def test_c22_another_model_answers(caplog: pytest.LogCaptureFixture) -> None:
@@ -609,8 +609,8 @@ def test_c28_one_request_that_hangs_lets_the_others_go_on() -> None:
 
     with ChaosServer(script) as server:
         began = time.monotonic()
-        groups = ask(open_at(server, "?timeout=0.3&patience=1&concurrency=4"), 12)
-    assert time.monotonic() - began < 5
+        groups = ask(open_at(server, "?timeout=1.5&patience=4&concurrency=4"), 12)
+    assert time.monotonic() - began < 20
     assert [group[0].finish is Finish.ERROR for group in groups] == [i == 1 for i in range(12)]
 
 

@@ -161,8 +161,9 @@ class Purchases:
                     row = json.loads(line)
                     if not isinstance(row, dict) or not isinstance(row["kind"], str):
                         raise ValueError
-                    if row["kind"] in ("answer", "waste"):
-                        int(row["prompt_tokens"]) + int(row["completion_tokens"])
+                    paid = row["kind"] in ("answer", "waste")
+                    if paid and int(row["prompt_tokens"]) + int(row["completion_tokens"]) < 0:
+                        raise ValueError
                     if row["kind"] == "answer" and len(row["keys"]) != len(row["completions"]):
                         raise ValueError
                 except (ValueError, KeyError, TypeError):
