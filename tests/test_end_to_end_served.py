@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from ponder.backends.local import open_sampler
 from ponder.core.answers import split_thinking
 from ponder.core.types import Completion, Outcome, Problem, Sampling
 from ponder.models.load import resolve_model
+from ponder.recipe import build_recipe
+from ponder.runner import run_recipe
+from ponder.runs.log import Log
 from ponder.stages._tasks import draw_problems, open_tasks
 
 pytest.importorskip("ponder.engines.openai")
@@ -74,6 +78,32 @@ def test_served_samples_differ_and_come_again(ponder_url: str, problems: list[Pr
     texts = [[one.text for one in samples] for samples in first]
     assert texts == [[one.text for one in samples] for samples in again]
     assert any(len(set(samples)) > 1 for samples in texts)
+
+
+def test_a_student_learns_from_a_served_teacher_as_from_one_that_is_here(ponder_url: str, tmp_path: Path) -> None:
+    served = f"openai:{NAME}@{ponder_url}"
+    student = {"use": "distill", "model": "pocket-base", "steps": 2, "examples_per_step": 8}
+    kd = {**student, "objective": {"use": "kd", "top_k": 8}}
+    stages = {
+        "generate": {
+            "model": served, "tasks": [{"use": "skills", "max_steps": 2}], "problems": 18, "max_new_tokens": 120,
+            "token_limit": 100_000,
+        },
+        "pack": {"model": served, "student": "pocket-base", "traces": "generate", "top_k": 8},
+        "packed": {**kd, "traces": "pack"},
+        "live": {**kd, "traces": "generate", "teacher": served},
+        "here": {**kd, "traces": "generate", "teacher": NAME},
+    }  # fmt: skip
+    run_recipe(build_recipe({"name": "served", "stage": stages}), tmp_path / "run", Log.silent())
+    rows = {
+        stage: [json.loads(line) for line in (tmp_path / "run" / stage / "metrics.jsonl").read_text().splitlines()]
+        for stage in ("packed", "live", "here")
+    }
+    for packed, live, here in zip(*rows.values(), strict=True):
+        assert live["divergence"] == pytest.approx(here["divergence"], rel=1e-3, abs=1e-6)
+        assert packed["divergence"] == pytest.approx(here["divergence"], rel=0.02, abs=2e-4)
+    card = (tmp_path / "run" / "packed" / "model" / "README.md").read_text()
+    assert "the terms of the service apply" in card
 
 
 def test_llama_cpp_gives_the_local_answers_for_most_problems(
