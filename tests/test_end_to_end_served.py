@@ -69,7 +69,7 @@ def test_ponders_server_gives_the_local_answers(
 
 
 def test_served_samples_differ_and_come_again(ponder_url: str, problems: list[Problem]) -> None:
-    drawn = SAMPLING.model_copy(update={"temperature": 1.0})
+    drawn = SAMPLING.model_copy(update={"temperature": 3.0, "max_new_tokens": 40})
     first, again = (asked(ponder_url, problems[:3], drawn, samples=4) for _ in range(2))
     texts = [[one.text for one in samples] for samples in first]
     assert texts == [[one.text for one in samples] for samples in again]
