@@ -22,6 +22,7 @@ from serving import FAMILY, NAME, Served, serving, until
 from ponder.serve.limits import Limits  # isort: skip
 from ponder.serve.scoring import score  # isort: skip
 from ponder.serve.thinking import Parter  # isort: skip
+from ponder.serve.worker import MAX_SESSIONS, Draw  # isort: skip
 
 SETTINGS: list[dict[str, Any]] = [
     {"temperature": 1.0},
@@ -251,6 +252,22 @@ def test_a_full_server_says_so_and_stays_healthy(slow: list[int]) -> None:
         assert served.send("GET", "/health").json == {"status": "ok"}
         assert [future.result().status for future in running] == [200, 200]
         assert served.ask().status == 200
+
+
+def test_what_waits_and_is_cancelled_is_never_begun(served: Served, slow: list[int]) -> None:
+    worker = served.service.worker
+    kinds = [Sampling(temperature=1.0 + i / 10, max_new_tokens=100) for i in range(MAX_SESSIONS + 2)]
+    draws = [Draw(ids=(5, 6, 7), seed=i, samples=1, sampling=kind, tell=[].append) for i, kind in enumerate(kinds)]
+    for draw in draws:
+        worker.submit(draw)
+    assert until(lambda: len(worker._batches) == MAX_SESSIONS)
+    assert list(worker._draws) == draws[MAX_SESSIONS:]
+    worker.cancel(draws[-1])
+    assert draws[-1] not in worker._draws and draws[-1] not in worker._open
+    for draw in draws:
+        worker.cancel(draw)
+    assert until(lambda: not worker._open and not worker._batches)
+    assert not draws[-1].told and len(slow) < 60
 
 
 def test_a_failure_of_the_model_is_told_and_the_next_request_is_served(

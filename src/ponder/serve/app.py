@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -179,7 +179,7 @@ def application(service: Service, *, key: str | None, hosts: frozenset[str] | No
         routes=service.routes(),
         lifespan=lifespan,
         middleware=[Middleware(Guard, key=key, hosts=hosts, limits=limits)],
-        exception_handlers={Refusal: _refusal, HTTPException: _http_error, 500: _crashed},
+        exception_handlers={Refusal: _refusal, HTTPException: _http_error, ClientDisconnect: _gone, 500: _crashed},
     )
 
 
@@ -221,6 +221,10 @@ async def _refusal(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return refused(Refusal(error.status_code, str(error.detail)))
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return GONE
 
 
 async def _crashed(request: Request, error: Exception) -> Response:

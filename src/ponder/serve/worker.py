@@ -24,7 +24,6 @@ MAX_SESSIONS = 4
 """Ways of sampling that are drawn in turns, a token each; what differs from all of them waits."""
 TELL_SECONDS = 0.05
 """Between two pieces of a streamed answer."""
-FULL = Refusal(429, "the server is busy", code="server_busy", retry_after=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ class Worker:
             if not self.alive:
                 raise Refusal(503, "the model is not running", code="model_stopped")
             if len(self._open) >= self._max_requests:
-                raise FULL
+                raise Refusal(429, "the server is busy", code="server_busy", retry_after=1)
             self._open.add(work)
             (self._scores if isinstance(work, Score) else self._draws).append(work)  # type: ignore[arg-type]
             self._changed.notify()
@@ -145,6 +144,10 @@ class Worker:
         """Nobody waits for this any more: it is not begun, or it leaves the batch at the next token."""
         with self._changed:
             work.cancelled = True
+            waiting = self._scores if isinstance(work, Score) else self._draws
+            if work in waiting:
+                waiting.remove(work)  # type: ignore[arg-type]
+                self._open.discard(work)
             self._changed.notify()
 
     def stop(self) -> None:
