@@ -24,8 +24,9 @@ from ponder.report.table import table  # noqa: E402
 
 FOLDERS = (
     "core", "runs", "models", "models/native", "measure", "measure/costs", "measure/contamination", "sandbox", "tasks",
-    "verifiers", "verifiers/_math", "rewards", "engines", "engines/_openai", "objectives", "exporters", "learn",
-    "backends", "stages", "stages/_traces", "audits", "serve", "report", "pocket",
+    "verifiers", "verifiers/_math", "rewards", "engines", "engines/_openai", "objectives", "exporters",
+    "exporters/_gguf", "learn", "backends", "stages", "stages/_estimates",
+    "stages/_traces", "audits", "serve", "report", "pocket",
 )  # fmt: skip
 BESIDE = {
     "recipes/": "the demo, the study, and how the pocket models are rebuilt",

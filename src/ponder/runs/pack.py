@@ -99,7 +99,7 @@ class PackWriter:
             temporary,
             schema,
             compression="zstd",
-            use_dictionary=["trace"],
+            use_dictionary=["trace"],  # type: ignore[arg-type]  # a list is what its documentation says
             column_encoding={"logprobs.list.element": "BYTE_STREAM_SPLIT", "tail.list.element": "BYTE_STREAM_SPLIT"},
         )
         return self

@@ -57,7 +57,7 @@ def learnable(found: Iterable[Trace], chat: Chat, choice: Choice, context: Conte
     Raises:
         PonderError: If none is left.
     """
-    counts = dict.fromkeys(
+    counts: dict[str, int] = dict.fromkeys(
         ("kept", "wrong", "unknown", "truncated", "refused", "contaminated", "surplus", "too_long"), 0
     )
     traces: list[Trace] = []
