@@ -63,7 +63,7 @@ def trainer(
     """A trainer of a tiny model."""
     return LocalTrainer(
         tiny_model() if model is None else model,
-        None,  # type: ignore[arg-type]
+        None,
         optimisation=Optimisation(**({"lr": 1e-2} | settings)),
         total_steps=steps,
         surrogate=surrogate,

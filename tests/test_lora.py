@@ -25,6 +25,10 @@ from ponder.models.dense import is_dense
 from ponder.models.load import load_model, save_model
 from ponder.models.lora import Adapter, Lora, targeted
 from ponder.models.merged import check_merged
+from ponder.models.packed import PackedLayout
+from ponder.recipe import build_recipe
+from ponder.runner import run_recipe
+from ponder.runs.log import Log
 
 ADAPTER = Adapter(rank=4, alpha=8)
 PROMPT = [(Message(role="user", content="What is 3 + 4?"),)]
@@ -36,7 +40,7 @@ def learner(
     model = tiny_model() if model is None else model
     optimisation = Optimisation(optimizer=optimizer, lr=lr, max_grad_norm=1e9, **settings)
     lora = Lora(model, adapter, seed=3)
-    return LocalTrainer(model, None, optimisation=optimisation, total_steps=10, lora=lora)  # type: ignore[arg-type]
+    return LocalTrainer(model, None, optimisation=optimisation, total_steps=10, lora=lora)
 
 
 def examples_of(step: int) -> list[Example]:
@@ -304,10 +308,10 @@ def test_adapters_that_cannot_be_used_are_refused(
 def test_peft_reads_what_is_written_and_the_reverse(trained_folder: Path, tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     merged = load_model(str(trained_folder / "model"), device="cpu").model
-    ids = torch.arange(3, 40)[None]
+    given: Any = {"input_ids": torch.arange(3, 40)[None], "layout": PackedLayout([37], "cpu")}
     theirs = peft.PeftModel.from_pretrained(load_model("pocket-base", device="cpu").model, trained_folder / "adapter")
     with torch.no_grad():
-        assert torch.allclose(theirs(input_ids=ids).logits, merged(input_ids=ids).logits, atol=1e-4)
+        assert torch.allclose(theirs(**given).logits, merged(**given).logits, atol=1e-4)
     settings = peft.LoraConfig(r=3, lora_alpha=5, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
     model = load_model("pocket-base", device="cpu").model
     own = peft.get_peft_model(model, settings)
@@ -316,4 +320,16 @@ def test_peft_reads_what_is_written_and_the_reverse(trained_folder: Path, tmp_pa
     ours = load_model("pocket-base", device="cpu").model
     merge(ours, read_adapter(tmp_path / "peft"))
     with torch.no_grad():
-        assert torch.allclose(own(input_ids=ids).logits, ours(input_ids=ids).logits, atol=1e-4)
+        assert torch.allclose(own(**given).logits, ours(**given).logits, atol=1e-4)
+
+
+def test_merge_makes_a_whole_model_of_an_adapter(trained_folder: Path, tmp_path: Path) -> None:
+    made = build_recipe({"name": "m", "stage": {"merge": {"adapter": str(trained_folder / "adapter")}}})
+    run_recipe(made, tmp_path / "run", Log.silent())
+    summary = json.loads((tmp_path / "run" / "merge" / "summary.json").read_text())
+    assert summary["base"] == "pocket-base" and summary["adapter"]["gap"] == 0 < summary["adapter"]["change"]
+    one, other = (load_file(f / "model/model.safetensors") for f in (tmp_path / "run" / "merge", trained_folder))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    refused = build_recipe({"name": "m", "stage": {"merge": {"adapter": str(trained_folder / "model")}}})
+    with pytest.raises(ConfigurationError, match="no folder of an adapter"):
+        run_recipe(refused, tmp_path / "other", Log.silent())

@@ -78,7 +78,7 @@ class Family:
 
 def inputs_of(example: Example) -> int:
     """Leading tokens the model must read: all before the last target; 0 when nothing is weighted."""
-    targets = _targets(example)
+    targets = targets_of(example)
     return int(targets[-1]) if len(targets) else 0
 
 
@@ -125,7 +125,7 @@ def pack(families: Sequence[Family], device: torch.device | str) -> MicroBatch:
         for example in family.members:
             end, trunk = inputs_of(example), family.trunk
             rows = np.concatenate((start + np.arange(trunk), row + np.arange(end - trunk)))
-            sources.append(rows[_targets(example) - 1])
+            sources.append(rows[targets_of(example) - 1])
             tokens.append(example.tokens[trunk:end])
             positions.append(np.arange(trunk, end))
             row += end - trunk
@@ -135,18 +135,18 @@ def pack(families: Sequence[Family], device: torch.device | str) -> MicroBatch:
         positions=_joined(positions, device, torch.long),
         layout=PackedLayout(trunks, device, branches),
         source=_joined(sources, device, torch.long),
-        target=_joined([e.tokens[_targets(e)] for e in members], device, torch.long),
-        ce_weight=_joined([e.ce_weight[_targets(e)] for e in members], device),
-        pg_weight=_joined([e.pg_weight[_targets(e)] for e in members], device),
-        advantage=_joined([e.advantage[_targets(e)] for e in members], device),
-        logprob=_joined([e.logprob[_targets(e)] for e in members], device),
-        ref_logprob=_joined([_reference(e)[_targets(e)] for e in members], device),
-        kd_weight=_joined([_kd_weight(e)[_targets(e)] for e in members], device),
+        target=_joined([e.tokens[targets_of(e)] for e in members], device, torch.long),
+        ce_weight=_joined([e.ce_weight[targets_of(e)] for e in members], device),
+        pg_weight=_joined([e.pg_weight[targets_of(e)] for e in members], device),
+        advantage=_joined([e.advantage[targets_of(e)] for e in members], device),
+        logprob=_joined([e.logprob[targets_of(e)] for e in members], device),
+        ref_logprob=_joined([_reference(e)[targets_of(e)] for e in members], device),
+        kd_weight=_joined([_kd_weight(e)[targets_of(e)] for e in members], device),
         expected=_expected(members, device),
     )
 
 
-def _targets(example: Example) -> np.ndarray:
+def targets_of(example: Example) -> np.ndarray:
     """Positions of the tokens that carry a weight and can be predicted."""
     chosen = (example.ce_weight != 0) | (example.pg_weight != 0) | (_kd_weight(example) != 0)
     chosen[:1] = False
@@ -168,7 +168,7 @@ def _expected(members: Sequence[Example], device: torch.device | str) -> Expecte
         return None
     ids, logprobs, tails = [], [], []
     for example in members:
-        targets, found = _targets(example), example.topk
+        targets, found = targets_of(example), example.topk
         rows = np.full((len(targets), width), -1, np.int32)
         values = np.full((len(targets), width), -np.inf, np.float32)
         tail = np.zeros(len(targets), np.float32)

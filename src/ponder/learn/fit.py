@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ponder.core.errors import Alarm, Interrupted, ResourceError
 from ponder.core.types import Example, Json, Metrics
 from ponder.learn.checkpoint import Checkpoints
+from ponder.learn.mask_view import show_mask
 from ponder.learn.train import LocalTrainer
 from ponder.runs.interrupt import stop_requested
 from ponder.runs.journal import Journal
@@ -77,6 +78,8 @@ def fit(
             step = trainer.step_count
             batch = examples_at(step)
             _raise_if_paused(batch, trainer, checkpoints, journal)
+            if step == 0 and trainer.chat is not None:
+                show_mask(batch.examples, trainer.chat, log)
             row = _learnt(trainer, batch)
             journal.append({"step": step, **row})
             progress.update(step + 1, **{name: row[name] for name in SHOWN if name in row})

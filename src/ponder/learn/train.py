@@ -41,7 +41,7 @@ class LocalTrainer:
 
     Args:
         model: Loaded with Ponder's attention, float32.
-        chat: Its chat format, for the sampler.
+        chat: Its chat format, for the sampler; None where nothing is sampled.
         optimisation: Optimiser settings.
         total_steps: Where the learning-rate decay ends.
         surrogate: Shape of the policy loss; the objective knows it.
@@ -52,7 +52,7 @@ class LocalTrainer:
     def __init__(
         self,
         model: PreTrainedModel,
-        chat: Chat,
+        chat: Chat | None,
         *,
         optimisation: Optimisation,
         total_steps: int,

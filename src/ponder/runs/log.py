@@ -7,6 +7,7 @@ the result and go to standard output. Logs carry names, counts and numbers, neve
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Literal, TextIO, cast
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as LiveBar
+from rich.text import Text
 
 from ponder.core.types import Json
 from ponder.runs.journal import Journal, encode
@@ -118,6 +120,19 @@ class Log:
         """Tell the user something."""
         self._record("note", text=text)
         self._say(text)
+
+    def show(self, text: Text) -> None:
+        """Show a person something of their own data: no journal keeps it, and `--json` leaves it out."""
+        if self.colour:
+            console = self._bar.console if self._bar is not None else Console(file=cast(TextIO, self._stream))
+            console.print(text, highlight=False)
+        else:
+            self._say(text.plain)
+
+    @property
+    def colour(self) -> bool:
+        """Whether a person looks at a terminal that may be coloured (https://no-color.org)."""
+        return self.mode == "live" and not os.environ.get("NO_COLOR")
 
     def warn(self, text: str) -> None:
         """Tell the user something that they should look at."""

@@ -58,7 +58,7 @@ def learnable(found: Iterable[Trace], chat: Chat, choice: Choice, context: Conte
         PonderError: If none is left.
     """
     counts: dict[str, int] = dict.fromkeys(
-        ("kept", "wrong", "unknown", "truncated", "refused", "contaminated", "surplus", "too_long"), 0
+        ("kept", "wrong", "unknown", "truncated", "refused", "contaminated", "surplus", "too_long", "empty"), 0
     )
     traces: list[Trace] = []
     for trace in found:
@@ -82,7 +82,9 @@ def learnable(found: Iterable[Trace], chat: Chat, choice: Choice, context: Conte
         made = [encoded(trace, chat, answers_only=choice.answers_only) for trace in chosen]
         short = [trace for trace in made if length_of(trace) <= choice.max_tokens]
         counts["too_long"] += len(made) - len(short)
-        kept += short
+        taught = [trace for trace in short if trace.completion.tokens]
+        counts["empty"] += len(short) - len(taught)
+        kept += taught
     counts["kept"] = len(kept)
     if not kept:
         table = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
