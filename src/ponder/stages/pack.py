@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from ponder.backends.local import model_parameters, open_teacher
+from ponder.backends.local import open_teacher
 from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Teacher
 from ponder.core.types import Json, Trace
@@ -20,14 +20,12 @@ from ponder.runs.interrupt import raise_if_stopped
 from ponder.runs.ledger import count_tokens
 from ponder.runs.pack import PACK, PackHeader, PackWriter, read_header, read_pack
 from ponder.stages._contamination import default_folder
-from ponder.stages._estimate import sampling_estimate
+from ponder.stages._estimates.pack import estimate_pack
 from ponder.stages._learnable import Choice, learnable, read_traces, traces_path
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._taught import named, tokens_read
 
 PARTS = "parts"
-TYPICAL_TOKENS = 120
-"""Guess of a trace's length, prompt included, for `plan`."""
 
 
 class Pack(Stage):
@@ -93,11 +91,8 @@ class Pack(Stage):
         }
 
     def estimate(self, context: Context) -> Estimate:
-        """Reading costs a third of learning; rows are guessed until the traces exist."""
-        rows = 2000
-        model = self.model if isinstance(self.model, str) else next(iter(self.model.values()))
-        parameters = model_parameters(context.artefact(model, "model"))
-        return sampling_estimate(rows, rows * TYPICAL_TOKENS, parameters, "2,000 traces guessed")
+        """See `estimate_pack`."""
+        return estimate_pack(self, context)
 
     def _parts(self, context: Context, traces: list[Trace], teacher: Teacher, header: PackHeader) -> list[Path]:
         """A small pack for every chunk, those that are there already left as they are."""
