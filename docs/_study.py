@@ -55,7 +55,7 @@ def collect(run: Path) -> dict[str, Any]:
 def _costs(run: Path, recipe: dict[str, Any], model: str) -> dict[str, Any]:
     """Operations and teacher tokens behind a model; of all the stages that it went through."""
     stage, _, step = model.partition("@")
-    if stage not in recipe:
+    if stage not in recipe or recipe[stage]["use"] == "prune":
         return dict.fromkeys(("learnt", "sampled", "asked", "written"), 0)
     total = _costs(run, recipe, recipe[stage]["model"])
     rows = [json.loads(line) for line in (run / stage / "metrics.jsonl").read_text().splitlines()]
@@ -170,5 +170,5 @@ def _mean(models: list[dict[str, Any]], study: dict[str, Any]) -> float:
 
 if __name__ == "__main__":
     content = collect(Path(sys.argv[2]))
-    content["sizes"] = {"student": 574_528, "teacher": 2_918_080}
+    content["sizes"] = {"student": 353_344, "teacher": 2_918_080}
     STORED.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ponder.core.types import Json
 from ponder.measure.costs.prices import price_sheet
+from ponder.report import foreseen
+from ponder.report.foreseen import foreseen_rows
 from ponder.report.ledgers import answer_line, answer_rows, stage_rows, whole_run
 from ponder.report.table import align, plain, printable, quantity, significant
 from ponder.runs.log import duration
@@ -23,14 +25,19 @@ def show_ledger(run: Path, prices: Path | None, *, answers: bool, as_json: bool)
             print(answer_line(row))
         return
     rows = stage_rows(run, sheet)
+    planned = foreseen_rows(run, rows)
     if as_json:
-        print(json.dumps({"run": run.resolve().name, "stages": rows, "total": whole_run(rows)}, allow_nan=False))
+        found = {"run": run.resolve().name, "stages": rows, "total": whole_run(rows), "foreseen": planned}
+        print(json.dumps(found, allow_nan=False))
         return
     if not rows:
         print("no stage of this run has a ledger")
         return
     shown = [*rows, whole_run(rows)] if len(rows) > 1 else rows
     print(printable("\n".join([*align([HEAD, *map(_cells, shown)]), "", *_notes(rows)])))
+    if planned:
+        lines = align([foreseen.HEAD, *(tuple(map(plain, foreseen.cells(row))) for row in planned)])
+        print(printable("\n".join(["", *lines, "", foreseen.note(planned)])))
 
 
 def _cells(row: Json) -> tuple[str, ...]:

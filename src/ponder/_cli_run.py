@@ -15,6 +15,7 @@ from ponder._cli_tasks import printable
 from ponder.core.errors import Alarm, ConfigurationError, Interrupted, PonderError, ResourceError
 from ponder.measure.costs.prices import price_sheet
 from ponder.recipe import Recipe, build_recipe, load_recipe
+from ponder.report.limits import Limits
 from ponder.report.numbers import numbers
 from ponder.report.page import write_report
 from ponder.report.table import table
@@ -85,15 +86,17 @@ def plan_file(
     return plan_code(planned)
 
 
-def show_report(folder: Path, *, as_json: bool, prices: Path | None = None) -> None:
+def show_report(
+    folder: Path, *, as_json: bool, prices: Path | None = None, limits: Limits | None = None
+) -> None:
     """`ponder report`."""
     sheet = price_sheet(prices)
-    found = numbers(folder, sheet)
+    found = numbers(folder, sheet, limits)
     if as_json:
         print(json.dumps(found, allow_nan=False))
         return
     print(table(found))
-    print(f"\nreport: {write_report(folder, folder / 'report' / 'report.html', sheet)}")
+    print(f"\nreport: {write_report(folder, folder / 'report' / 'report.html', sheet, limits)}")
 
 
 def show_results(folder: Path) -> None:

@@ -102,15 +102,24 @@ def audit(
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder.")], prices: Prices = None, as_json: Json = False
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    prices: Prices = None,
+    max_memory: Annotated[str | None, typer.Option(help="Limit for what is deployed, such as 2GB.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Limit for an answer.")] = None,
+    max_joules: Annotated[float | None, typer.Option(help="Limit for an answer.")] = None,
+    max_money: Annotated[float | None, typer.Option(help="Limit for an answer, in its currency.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Show the results of a run.
 
-    Prints the table and writes the report page; --json prints every figure instead.
+    Prints the table and writes the report page; --json prints every figure instead. With a limit, says which model to
+    deploy.
     """
     from ponder._cli_run import show_report
+    from ponder.report.limits import limits_from
 
-    show_report(run, as_json=as_json, prices=prices)
+    limits = limits_from(max_memory, max_seconds, max_joules, max_money)
+    show_report(run, as_json=as_json, prices=prices, limits=limits)
 
 
 def ledger(

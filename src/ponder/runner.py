@@ -32,7 +32,7 @@ from ponder.runs.log import Log, duration
 from ponder.runs.manifest import environment
 from ponder.runs.plan import PlanEntry, read_plan, recalled, write_plan
 from ponder.runs.store import Run, StageFolder
-from ponder.stages._outlook import Leaves, Outlook, Refusal
+from ponder.stages._outlook import PROBE_SECONDS, Leaves, Outlook, Refusal
 from ponder.stages._stage import Context, Estimate, Stage
 
 IDENTITY = "stage.json"
@@ -121,7 +121,13 @@ def prepare(recipe: Recipe, out: Path) -> list[Prepared]:
 
 
 def plan_recipe(
-    recipe: Recipe, out: Path, log: Log, *, probe: bool = False, sheet: PriceSheet | None = None
+    recipe: Recipe,
+    out: Path,
+    log: Log,
+    *,
+    probe: bool = False,
+    seconds: float = PROBE_SECONDS,
+    sheet: PriceSheet | None = None,
 ) -> list[Planned]:
     """What `run_recipe` would do, at what cost, and for what it would stop. Writes nothing.
 
@@ -129,14 +135,16 @@ def plan_recipe(
         recipe: What would be run.
         out: The run folder.
         log: Told which stage is looked at.
-        probe: Try stages out for some seconds each.
+        probe: Try stages out.
+        seconds: For about so long each.
         sheet: Prices; None: as `price_sheet` finds them.
     """
-    return _planned(recipe, prepare(recipe, out), out, log, probe=probe, sheet=sheet or price_sheet())
+    outlook = Outlook(probe=probe, seconds=seconds, sheet=sheet or price_sheet())
+    return _planned(recipe, prepare(recipe, out), out, log, outlook)
 
 
 def _planned(
-    recipe: Recipe, prepared: Sequence[Prepared], out: Path, log: Log, *, probe: bool, sheet: PriceSheet
+    recipe: Recipe, prepared: Sequence[Prepared], out: Path, log: Log, outlook: Outlook
 ) -> list[Planned]:
     """One stage after the other: what the earlier would leave is what the later would find."""
     leaves: dict[str, Leaves] = {}
@@ -144,11 +152,10 @@ def _planned(
     for item in prepared:
         name, estimate = item.choice.name, None
         if item.stage is not None:
-            log.note(f"{name}: {'tried out' if probe else 'computed'}")
+            log.note(f"{name}: {'tried out' if outlook.probe else 'computed'}")
             context = _context(recipe, item.stage, StageFolder(out / name), log)
-            outlook = Outlook(probe=probe, sheet=sheet, leaves=dict(leaves))
             try:
-                estimate = item.stage.estimate(replace(context, outlook=outlook))
+                estimate = item.stage.estimate(replace(context, outlook=replace(outlook, leaves=dict(leaves))))
             except PonderError as error:
                 estimate = Estimate(0, 0, 0, 0.0, refusals=(Refusal.of(error),))
             if item.state != "done":
@@ -173,8 +180,7 @@ def _keep_plan(
         if item.choice.name not in known and (entry := recalled(item.key)) is not None
     }
     if any(item.choice.name not in known for item in new):
-        silent = Log.silent()
-        blind = _planned(recipe, prepared, run.path, silent, probe=False, sheet=price_sheet())
+        blind = _planned(recipe, prepared, run.path, Log.silent(), Outlook(sheet=price_sheet()))
         known = {each.name: plan_entry(each) for each in blind if each.estimate is not None} | known
     kept |= {item.choice.name: known[item.choice.name] for item in new}
     order = [item.choice.name for item in prepared]

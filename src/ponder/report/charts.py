@@ -180,13 +180,22 @@ def lines(title: str, series: Sequence[Series], x_label: str, shade_from: float 
 
 
 def scatter(
-    title: str, marks: Sequence[Mark], x_label: str, unit: str, front: Sequence[tuple[float, float]] = ()
+    title: str,
+    marks: Sequence[Mark],
+    x_label: str,
+    unit: str,
+    front: Sequence[tuple[float, float]] = (),
+    limit: float | None = None,
 ) -> Markup:
-    """Shares of one against a quantity on a logarithmic axis; `front` is joined by steps, and beyond it is nothing."""
+    """Shares of one against a quantity on a logarithmic axis; `front` is joined by steps, and beyond it is nothing.
+
+    What lies beyond `limit` is shaded.
+    """
     svg = Svg(250, title)
     logs = [math.log10(mark.x) for mark in marks]
-    pad = max(0.15, 0.12 * (max(logs) - min(logs)))
-    x = _Scale(min(logs) - pad, max(logs) + pad, LEFT, svg.width - RIGHT)
+    reach = logs if limit is None else [*logs, math.log10(limit)]
+    pad = max(0.15, 0.12 * (max(reach) - min(reach)))
+    x = _Scale(min(reach) - pad, max(reach) + pad, LEFT, svg.width - RIGHT)
     y = _Scale(0.0, 1.0, svg.height - BOTTOM, TOP)
     ticks = [
         t for e in range(math.floor(x.low), math.ceil(x.high) + 1) for t in (10**e, 2 * 10**e, 5 * 10**e)
@@ -195,6 +204,10 @@ def scatter(
     _frame(svg, x, y, [], [0, 0.25, 0.5, 0.75, 1], x_label)
     for tick in inside if len(inside) <= 7 else inside[:: len(inside) // 6 + 1]:
         svg.text(x(math.log10(tick)), svg.height - 18, compact(tick) + unit, "tick", "middle")
+    if limit is not None:
+        edge = x(math.log10(limit))
+        svg.shape("rect", x=edge, y=TOP, width=x.end - edge, height=svg.height - BOTTOM - TOP, kind="beyond")
+        svg.text(x.end, TOP - 7, f"beyond the limit of {compact(limit)} {unit}".rstrip(), "tick", "end")
     if len(front) > 1:
         svg.shape("path", d=_path(_stairs([(x(math.log10(a)), y(b)) for a, b in sorted(front)])), kind="front")
     taken: list[tuple[float, float]] = []

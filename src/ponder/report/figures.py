@@ -40,8 +40,12 @@ def of_evaluation(
     costs: Sequence[Json],
     colours: Mapping[str, int],
     inside: int | None,
+    limits: Mapping[str, float] | None = None,
 ) -> list[Json]:
-    """Charts of one evaluation as {title, note, svg}; one without data is left out."""
+    """Charts of one evaluation as {title, note, svg}; one without data is left out.
+
+    `limits`, by the column of the cost table, are drawn where accuracy is weighed against it.
+    """
     known = [row for row in rows if row["accuracy"] is not None and colours[row["model"]] < MAX_MODELS]
     overall = [row for row in known if row["task"] is None and row["steps"] is None]
     by_split = _by("split", overall)
@@ -53,7 +57,8 @@ def of_evaluation(
     steps = _steps(step_rows, colours, inside)
     found = [_accuracy(split, part, colours) for split, part in by_split.items()]
     found += steps[:1] + skills[:1]
-    found += _tradeoffs(next(iter(by_split.values()), []), {row["model"]: row for row in costs}, colours)
+    weighed = next(iter(by_split.values()), [])
+    found += _tradeoffs(weighed, {row["model"]: row for row in costs}, colours, limits or {})
     found += [_pairs(split, part) for split, part in _by("split", pairs).items()]
     found += steps[1:] + skills[1:]
     return [chart for chart in found if chart is not None]
@@ -128,17 +133,19 @@ def _series(rows: Sequence[Json], colours: Mapping[str, int]) -> list[Series]:
     return series
 
 
-def _tradeoffs(rows: Sequence[Json], costs: Mapping[str, Json], colours: Mapping[str, int]) -> list[Json]:
+def _tradeoffs(
+    rows: Sequence[Json], costs: Mapping[str, Json], colours: Mapping[str, int], limits: Mapping[str, float]
+) -> list[Json]:
     """Accuracy against parameters, memory, time, energy, money and tokens, with the Pareto front."""
     found: list[Json] = []
-    for title, (x_label, unit), value in _axes(costs):
+    for column, title, (x_label, unit), value in _axes(costs):
         placed = [(row, x) for row in rows if (x := value(row, costs.get(row["model"], {}))) and x > 0]
         if placed:
             marks = [_mark(row, colours, x) for row, x in placed]
             counted = [(x, row["accuracy"]) for row, x in placed if not row["withheld"]]
             front = [point for point, on in zip(counted, pareto(counted), strict=True) if on]
             note = f"Split {plain(rows[0]['split'])}. Up and to the left is better; the line is the Pareto front."
-            svg = charts.scatter(title, marks, x_label, unit, front)
+            svg = charts.scatter(title, marks, x_label, unit, front, limits.get(column))
             found.append({"title": title, "note": note, "svg": svg})
     return found
 
@@ -157,26 +164,27 @@ def of_published(rows: Sequence[Json], colours: Mapping[str, int]) -> list[Json]
     return found
 
 
-def _axes(costs: Mapping[str, Json]) -> list[tuple[str, tuple[str, str], Callable[[Json, Json], float | None]]]:
-    """Title, label with unit, and value of each thing that accuracy is weighed against."""
+def _axes(costs: Mapping[str, Json]) -> list[tuple[str, str, tuple[str, str], Callable[[Json, Json], float | None]]]:
+    """Column, title, label with unit, and value of each thing that accuracy is weighed against."""
     currencies = {cost.get("currency") for cost in costs.values() if cost.get("money_per_answer") is not None}
     origins = {cost.get("energy_origin") for cost in costs.values()} - {None, "measured"}
     joules = "joules per answer" + (", estimated" if origins else "")
 
-    def of(name: str) -> Callable[[Json, Json], float | None]:
-        return lambda row, cost: cost.get(name)
-
-    axes: list[tuple[str, tuple[str, str], Callable[[Json, Json], float | None]]] = [
-        ("Accuracy against size", ("parameters", ""), of("parameters")),
-        ("Accuracy against memory", ("peak memory", "B"), of("peak_memory_bytes")),
-        ("Accuracy against time", ("seconds per answer, batched", "s"), of("seconds_per_answer")),
-        ("Accuracy against energy", (joules, "J"), of("joules_per_answer")),
-        ("Accuracy against tokens", ("tokens per answer, thinking included", ""), _tokens),
+    named = [
+        ("parameters", "Accuracy against size", ("parameters", "")),
+        ("peak_memory_bytes", "Accuracy against memory", ("peak memory", "B")),
+        ("seconds_per_answer", "Accuracy against time", ("seconds per answer, batched", "s")),
+        ("joules_per_answer", "Accuracy against energy", (joules, "J")),
     ]
     if len(currencies) == 1:  # prices in two currencies cannot stand on one axis
         label = f"{currencies.pop()} per answer"
-        axes.insert(4, ("Accuracy against money", (label, ""), of("money_per_answer")))
-    return axes
+        named.append(("money_per_answer", "Accuracy against money", (label, "")))
+
+    def of(name: str) -> Callable[[Json, Json], float | None]:
+        return lambda row, cost: cost.get(name)
+
+    tokens = ("tokens", "Accuracy against tokens", ("tokens per answer, thinking included", ""), _tokens)
+    return [*((column, title, label, of(column)) for column, title, label in named), tokens]
 
 
 def _published_mark(row: Json) -> Mark:

@@ -19,10 +19,11 @@ from markupsafe import Markup
 
 from ponder.core.types import Json
 from ponder.measure.costs.prices import PriceSheet, price_sheet
-from ponder.report import figures, games, table
+from ponder.report import figures, foreseen, games, table
 from ponder.report.beside import REFERENCE, reference, titles
 from ponder.report.curves import training_curves
 from ponder.report.evaluations import MANIFEST, Evaluation, find_evaluations, read_object, stage_folders
+from ponder.report.limits import Limits
 from ponder.report.numbers import numbers_of
 from ponder.report.traces import browser_data, embedded
 from ponder.runs.store import SUMMARY, write_atomic
@@ -34,28 +35,31 @@ MAX_NOTE = 20_000
 """Characters of one record in the section on how the run was made."""
 
 
-def write_report(run_folder: Path, out: Path | None = None, sheet: PriceSheet | None = None) -> Path:
+def write_report(
+    run_folder: Path, out: Path | None = None, sheet: PriceSheet | None = None, limits: Limits | None = None
+) -> Path:
     """Write the page.
 
     Args:
         run_folder: A run, finished or not.
         out: The file; `report.html` in the run folder by default.
         sheet: Prices; None: the shipped ones, and those that `PONDER_PRICES` names.
+        limits: For what is to be deployed; None: those that the run's own report has.
 
     Raises:
         ResourceError: If the folder is missing, damaged, or the file cannot be written.
     """
     path = out or run_folder / "report.html"
-    write_atomic(path, render(run_folder, sheet).encode("utf-8", "replace"))
+    write_atomic(path, render(run_folder, sheet, limits).encode("utf-8", "replace"))
     return path
 
 
-def render(run_folder: Path, sheet: PriceSheet | None = None) -> str:
+def render(run_folder: Path, sheet: PriceSheet | None = None, limits: Limits | None = None) -> str:
     """The page as text."""
     prices = price_sheet() if sheet is None else sheet
     evaluations = find_evaluations(run_folder)
     answered = [(evaluation, evaluation.answers()) for evaluation in evaluations]
-    numbers = numbers_of(run_folder, answered, prices)
+    numbers = numbers_of(run_folder, answered, prices, limits)
     style, script = _asset("page.css"), _asset("page.js")
     environment = Environment(autoescape=True, finalize=_printable, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
@@ -77,6 +81,9 @@ def render(run_folder: Path, sheet: PriceSheet | None = None) -> str:
         browser=Markup(embedded(browser_data(answered, prices))),
         records=_records(run_folder, evaluations),
         stages=numbers["stages"],
+        foreseen=[foreseen.cells(row) for row in numbers["foreseen"][:MAX_ROWS]],
+        foreseen_head=foreseen.HEAD,
+        foreseen_note=foreseen.note(numbers["foreseen"]),
         reference=reference(prices) if evaluations else [],
         reference_titles=titles(),
         reference_names=REFERENCE,
@@ -114,9 +121,10 @@ def _section(numbers: Json, evaluation: Json) -> Json:
         "lengths": [row for row in numbers["lengths"] if row["stage"] == stage],
         "programs": table.program_lines(rows),
         "withheld": any(row["withheld"] for row in rows),
+        "deploy": [row for row in numbers["deploy"] if row["stage"] == stage],
         "fronts": [row for row in numbers["fronts"] if row["stage"] == stage],
         "beside": [row for row in numbers["beside"] if row["stage"] == stage],
-        "charts": figures.of_evaluation(rows, pairs, costs, colours, evaluation["inside_steps"])
+        "charts": figures.of_evaluation(rows, pairs, costs, colours, evaluation["inside_steps"], numbers["limits"])
         + games.panels(played)
         + figures.of_published([row for row in numbers["beside"] if row["stage"] == stage], colours),
     }

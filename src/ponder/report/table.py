@@ -60,6 +60,7 @@ def _block(numbers: Json, evaluation: Json) -> str:
         parts += ["\n".join(lines)] if (lines := program_lines(here)) else []
         parts += _fronts([row for row in numbers.get("fronts", ()) if (row["stage"], row["split"]) == (stage, split)])
     parts += _costs(list(costs.values()))
+    parts += _deploy([row for row in numbers.get("deploy", ()) if row["stage"] == stage])
     parts += _lengths([row for row in numbers.get("lengths", ()) if row["stage"] == stage])
     parts += _games([row for row in numbers.get("games", []) if row["stage"] == stage])
     notes = [] if evaluation["complete"] else ["(not finished: what is stored so far)"]
@@ -286,6 +287,11 @@ def _fronts(fronts: Sequence[Json]) -> list[str]:
     ]
     width = max((len(name) for name, _ in lines), default=0)
     return ["\n".join(f"{name.ljust(width)}  {models}" for name, models in lines)] if lines else []
+
+
+def _deploy(rows: Sequence[Json]) -> list[str]:
+    """Which model to deploy, per split, in words."""
+    return ["\n".join(f"deploy, split {plain(row['split'])}: {printable(row['why'])}" for row in rows)] if rows else []
 
 
 def _skills(rows: Sequence[Json]) -> list[str]:

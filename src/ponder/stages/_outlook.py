@@ -66,6 +66,8 @@ class Leaves:
     """That its traces are about."""
     texts: tuple[Any, ...] = ()
     """Traces of the kind that it writes, drawn while it was tried out."""
+    prompt: float = 0.0
+    """Tokens of a mean prompt of its traces."""
     lengths: tuple[int, ...] = ()
     """Tokens of responses of the kind that it writes, or teaches."""
     correct: float | None = None

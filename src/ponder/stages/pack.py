@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 
-from ponder.backends.local import model_parameters
 from ponder.backends.teachers import coverage_of, open_teacher
 from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Teacher
@@ -23,17 +21,14 @@ from ponder.runs.interrupt import raise_if_stopped
 from ponder.runs.ledger import count_tokens
 from ponder.runs.pack import PACK, PackHeader, PackWriter, read_header, read_pack
 from ponder.stages._contamination import default_folder
-from ponder.stages._estimate import sampling_estimate
+from ponder.stages._estimates.pack import estimate_pack
 from ponder.stages._learnable import Choice, learnable, traces_path
-from ponder.stages._outlook import NOTHING
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._taught import named, tokens_read
 from ponder.stages._teachers import terms_of
 from ponder.stages._traces.files import gathered_terms, read_traces
 
 PARTS = "parts"
-TYPICAL_TOKENS = 120
-"""Guess of a trace's length, prompt included, for `plan`."""
 
 
 class Pack(Stage):
@@ -101,15 +96,8 @@ class Pack(Stage):
         }
 
     def estimate(self, context: Context) -> Estimate:
-        """Reading costs a third of learning; rows are guessed until the traces exist."""
-        leaves = context.outlook.leaves.get(self.traces, NOTHING)
-        rows = 2000 if leaves.traces is None else int(leaves.traces.expected)
-        note = "2,000 traces guessed" if leaves.traces is None else "as many as are expected to be right"
-        model = self.model if isinstance(self.model, str) else next(iter(self.model.values()))
-        parameters = model_parameters(context.artefact(model, "model"))
-        found = sampling_estimate(rows, rows * TYPICAL_TOKENS // 3, parameters, note)  # reading, not writing
-        size = rows * TYPICAL_TOKENS * (4 * self.top_k + 2)
-        return replace(found, disk_bytes=2 * size, left_bytes=size, leaves=leaves)
+        """See `estimate_pack`."""
+        return estimate_pack(self, context)
 
     def _parts(self, context: Context, traces: list[Trace], teacher: Teacher, header: PackHeader) -> list[Path]:
         """A small pack for every chunk, those that are there already left as they are."""

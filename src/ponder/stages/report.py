@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ponder.core.types import Json
+from ponder.report.limits import NO_LIMITS, Limits
 from ponder.report.page import write_report
 from ponder.report.provenance import write_card
 from ponder.stages._stage import Context, Estimate, Stage
@@ -21,12 +22,15 @@ class Report(Stage):
     after: tuple[str, ...] = ("evaluate",)
     """Stages whose results the page must show: when one of them changes, the page is written again."""
 
+    limits: Limits = NO_LIMITS
+    """What a model that is deployed may take at most; with any, the page says which one to deploy."""
+
     def __call__(self, context: Context) -> Json:
         """Write `report.html` for the whole run into this stage's folder."""
         run = context.folder.path.parent
         for model in sorted(run.glob("*/model")):  # the card of each, with what was measured since it was trained
             write_card(model.parent)
-        page = write_report(run, context.folder.path / "report.html")
+        page = write_report(run, context.folder.path / "report.html", limits=self.limits)
         return {"page": page.name}
 
     def estimate(self, context: Context) -> Estimate:

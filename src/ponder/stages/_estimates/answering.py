@@ -33,6 +33,10 @@ MEMORY_SHARE = 0.4
 """Of this machine's, that a model may take for a probe."""
 RANDOM_PARAMETERS = 50_000_000
 """Largest model that is made with random weights to be timed."""
+BARE_SHARE = 0.25
+"""Of a worked solution, that a bare answer is shorter than."""
+SERVED_RATES = (10_000.0, 1_000.0, 100.0)
+"""Tokens a second of a service: at best, as expected, at worst. Nothing is known of it before it is asked."""
 TYPICAL_TOKENS = 400
 """Guess of an answer's length, when nothing is known of it."""
 
@@ -90,11 +94,11 @@ def expected_lengths(source: Source, problems: list[Problem], most: int) -> tupl
     """Lengths of answers of a model that is not made yet: those it was taught, or of the worked solutions.
 
     A model that was taught to reason writes as much as the problem at hand needs, so the worked solutions of these
-    very problems say more; one that was taught bare answers writes less than half of them.
+    very problems say more; one that was taught bare answers writes far less.
     """
     taught = source.leaves.lengths if source.leaves is not None else ()
     worked = solution_lengths(problems, chat_of(source), most)
-    if taught and (not worked or np.mean(taught) < 0.5 * np.mean(worked)):
+    if taught and (not worked or np.mean(taught) < BARE_SHARE * np.mean(worked)):
         return tuple(min(most, length) for length in taught)
     return worked or (min(most, TYPICAL_TOKENS),)
 
@@ -187,10 +191,13 @@ def _asked_elsewhere(
     refusals += served_refusals(source.name, sheet, None)
     price = price_of_served(source.name, sheet)
     money = tokens_money(price, read, sampled)
-    note = f"{source.name.partition('?')[0]}: {expected:.0f} tokens an answer guessed ({source.note})"
+    note = (
+        f"{source.name.partition('?')[0]}: {expected:.0f} tokens an answer and {SERVED_RATES[1]:,.0f} a second guessed "
+        f"({source.note})"
+    )
     return Answered(
         rows,
-        Bounds(0.0, 0.0, 0.0),
+        Bounds(sampled.low / SERVED_RATES[0], sampled.expected / SERVED_RATES[1], sampled.high / SERVED_RATES[2]),
         0,
         read,
         sampled,

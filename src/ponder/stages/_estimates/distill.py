@@ -58,6 +58,10 @@ class Found:
     rows: int
     """Read, the others included."""
     note: str = ""
+    length: float = float(TYPICAL_TOKENS)
+    """Tokens of prompt and response, when there is no sample."""
+    responses: tuple[int, ...] = ()
+    """Tokens of responses, when there is no sample."""
 
 
 def estimate_distill(stage: Distill, context: Context) -> Estimate:
@@ -65,7 +69,7 @@ def estimate_distill(stage: Distill, context: Context) -> Estimate:
     account = Account()
     found = Found(GUESSED_TRACES, (), 2000, "2,000 traces guessed: they do not exist yet")
     with account.refusals.collecting():
-        found = _found(stage, context)
+        found = find_traces(context, stage.traces, stage.per_problem, 4 * stage.examples_per_step)
         if found.traces.high < 1:
             account.refusals.add("0 traces can be learnt", where=stage.traces)
     account.notes.append(found.note)
@@ -82,12 +86,12 @@ def estimate_distill(stage: Distill, context: Context) -> Estimate:
         loaded = model_for_probe(source, TRAINING_MEMORY_SHARE) if context.outlook.probe and found.sample else None
         measured = _probe(stage, context, loaded, found.sample) if loaded is not None else None
         lengths = _lengths(found.sample, loaded.chat if loaded is not None else None, answers_only=stage.answers_only)
-        mean = sum(lengths) / len(lengths) if lengths else TYPICAL_TOKENS
+        mean = sum(lengths) / len(lengths) if lengths else found.length
         add_training(account, source, stage, steps, measured, mean * stage.examples_per_step)
         account.seconds.append(Bounds.around(TRACE_SECONDS * found.rows + 0.5, 0.5))
         account.needs(account.memory_bytes + TRACE_MEMORY * found.rows)
         responses = _responses(found.sample, loaded.chat if loaded is not None else None, stage.answers_only)
-        account.leaves = Leaves(model=stage.model, lengths=responses)
+        account.leaves = Leaves(model=stage.model, lengths=responses or found.responses)
     return account.estimate(context)
 
 
@@ -138,32 +142,38 @@ def check_learning(account: Account, stage: object) -> None:
         account.refusals.add("a learning rate of 0 teaches nothing", "set it above 0", "optimisation.lr")
 
 
-def _found(stage: Distill, context: Context) -> Found:
+def find_traces(context: Context, name: str, per_problem: int | None, most: int = 0) -> Found:
     """Traces of a file that is there, or of a stage that will run.
+
+    Args:
+        context: Of the stage that reads them.
+        name: As the recipe names them.
+        per_problem: At most so many of one problem.
+        most: Traces that are kept as a sample.
 
     Raises:
         ResourceError: If there are none and no stage will write any.
     """
-    name = stage.traces
     leaves = context.outlook.leaves.get(name)
     if leaves is not None and leaves.traces is not None:
         expected = leaves.traces
-        if stage.per_problem is not None:
-            most = float(stage.per_problem * leaves.problems)
-            expected = Bounds(*(min(most, count) for count in (expected.low, expected.expected, expected.high)))
+        if per_problem is not None:
+            cap = float(per_problem * leaves.problems)
+            expected = Bounds(*(min(cap, count) for count in (expected.low, expected.expected, expected.high)))
         rows = round(leaves.traces.high)
         note = f"{expected.expected:,.0f} traces expected ({expected.low:,.0f} to {expected.high:,.0f})"
-        return Found(expected, tuple(leaves.texts), rows, note)
+        mean = leaves.prompt + sum(leaves.lengths) / len(leaves.lengths) if leaves.lengths else TYPICAL_TOKENS
+        return Found(expected, tuple(leaves.texts), rows, note, mean, leaves.lengths)
     try:
         path = traces_path(context, name)
     except ResourceError:
         if context.stage_path(name) is not None:
             return Found(GUESSED_TRACES, (), 2000, "2,000 traces guessed: they do not exist yet")
         raise
-    return _counted(stage, path)
+    return _counted(path, per_problem, most)
 
 
-def _counted(stage: Distill, path: Path) -> Found:
+def _counted(path: Path, per_problem: int | None, most: int) -> Found:
     """Traces of a file, counted; those of a pack count as learnt."""
     if path.name == PACK:
         return Found(GUESSED_TRACES, (), 2000, "the pack's traces were not counted")
@@ -174,9 +184,9 @@ def _counted(stage: Distill, path: Path) -> Found:
         ended = row["completion"].get("finish", Finish.STOP) == Finish.STOP
         if row["verdict"]["outcome"] == Outcome.CORRECT and ended:
             problems[str(row["problem"]["id"])] += 1
-            if len(sample) < 4 * stage.examples_per_step:
+            if len(sample) < most:
                 sample.append(Trace.model_validate(row))
-    count = sum(min(found, stage.per_problem or found) for found in problems.values())
+    count = sum(min(found, per_problem or found) for found in problems.values())
     exact = Bounds(float(count), float(count), float(count))
     return Found(exact, tuple(sample), rows, f"{count:,} of {rows:,} traces can be learnt, benchmarks not looked at")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ponder.core.errors import PonderError
 from ponder.core.protocols import Task
 from ponder.core.seeds import derive_seed
 from ponder.core.types import Problem, Sampling
@@ -16,6 +17,7 @@ from ponder.stages._contamination import clean
 from ponder.stages._estimates.account import Account, traces_bytes
 from ponder.stages._estimates.answering import Answered, answered
 from ponder.stages._estimates.drawing import CHARACTERS, Wanted
+from ponder.stages._estimates.machine import PROCESS_BYTES
 from ponder.stages._estimates.served import served_refusals
 from ponder.stages._estimates.sources import source_of
 from ponder.stages._outlook import Bounds, Leaves
@@ -56,12 +58,15 @@ def estimate_generate(stage: Generate, context: Context) -> Estimate:
         parts.append(_learnable(found, name))
         texts += [t.model_copy(update={"sampler": label}) for t in found.drawn.learnable] if found.drawn else []
         lengths += found.lengths
-    account.needs(account.memory_bytes + TRACE_MEMORY * problems)
+    account.needs(max(account.memory_bytes, PROCESS_BYTES) + TRACE_MEMORY * problems)
     if parts:
         learnable = Bounds(*(sum(getattr(part, name) for part in parts) for name in ("low", "expected", "high")))
         share = learnable.expected / max(1, account.rows)
         account.notes.append(f"{share:.0%} of the traces expected to be learnt from")
-        account.leaves = Leaves(traces=learnable, problems=problems, texts=tuple(texts), lengths=tuple(lengths))
+        read = account.prompt / max(1, account.rows)
+        account.leaves = Leaves(
+            traces=learnable, problems=problems, texts=tuple(texts), prompt=read, lengths=tuple(lengths)
+        )
     return account.estimate(context)
 
 
@@ -111,7 +116,7 @@ def spread(tasks: Mapping[str, Task], split: str, count: int, seed: int) -> list
     """Some of a stage's problems, or none when they cannot be drawn; that is reported elsewhere."""
     try:
         return draw_problems(tasks, split, count, derive_seed(seed, "problems")) if tasks else []
-    except ValueError:
+    except PonderError:
         return []
 
 

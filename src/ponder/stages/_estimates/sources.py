@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def source_of(context: Context, name: str) -> Source:
     if name == SOLUTIONS or name.startswith(RECORDED):
         return Source(name, "recorded", note="nothing is sampled here")
     if name.startswith(SERVED):
-        return Source(name, "served", note="a served model: its time is not this machine's, and it was not asked")
+        return Source(name, "served", note="a served model, which was not asked")
     if name not in POCKET and re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(name).expanduser().is_dir():
         return _from_hub(name)
     return _from_folder(name, resolve_model(name))
@@ -132,8 +133,15 @@ def _from_hub(name: str) -> Source:
             f"neither the weights nor the shape of {name!r} are known here",
             fix="download it, or name a model whose shape is in ponder/models/catalogue.py",
         )
-    config = config_of(known)
-    parameters = counted(config)
+    config, parameters = config_of(known), _counted_by_name(known.name)
     fetched = 2 * parameters
     note = f"weights not here: {fetched / 1e9:.1f} GB would be fetched; shape from {known.source}"
     return Source(name, "local", None, config, parameters, fetched, note=note)
+
+
+@cache
+def _counted_by_name(name: str) -> int:
+    """Parameters of a model of the catalogue; counting a large one takes a moment."""
+    known = published(name)
+    assert known is not None
+    return counted(config_of(known))
