@@ -10,8 +10,10 @@ from ponder.report.page import write_report
 from ponder.report.provenance import write_card
 from ponder.stages._stage import Context, Estimate, Stage
 
-PAGE_BYTES = 3_000_000
+PAGE_BYTES = 1_000_000
 """Of a page with the traces of some thousand answers."""
+MEMORY_ALONE, MEMORY_AFTER = 300 * 1024**2, 750 * 1024**2
+"""Peak memory of a report that is run by itself, and of one in a process that has trained and sampled before."""
 
 
 class Report(Stage):
@@ -35,7 +37,8 @@ class Report(Stage):
 
     def estimate(self, context: Context) -> Estimate:
         """Reading stored traces: seconds."""
-        return Estimate(0, 0, 300 * 1024**2, 5.0, "reads stored traces", 1.0, 15.0, 0, 0, 0, PAGE_BYTES, PAGE_BYTES)
+        memory = MEMORY_AFTER if context.outlook.leaves else MEMORY_ALONE
+        return Estimate(0, 0, memory, 3.0, "reads stored traces", 1.0, 10.0, 0, 0, 0, PAGE_BYTES, PAGE_BYTES)
 
 
 plugin: type[Stage] = Report

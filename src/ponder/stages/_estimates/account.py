@@ -11,7 +11,7 @@ from ponder.stages._estimates.sources import Refusals
 from ponder.stages._outlook import NOTHING, Bounds, Leaves
 from ponder.stages._stage import Context, Estimate
 
-ROW_OVERHEAD_BYTES = 700
+ROW_OVERHEAD_BYTES = 300
 """Of a stored trace besides its texts."""
 SEALED_SHARE = 1.25
 """A journal with its sealed form, which is compressed, by the journal alone."""

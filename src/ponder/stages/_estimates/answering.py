@@ -26,7 +26,7 @@ TIMING_SHARE = 0.15
 """How far a measured pace may be off: the machine is shared, and texts differ."""
 STAND_IN_SHARE = 0.35
 """The same where the answers' lengths are those of other texts."""
-LOAD_SECONDS = 0.3
+LOAD_SECONDS = 0.2
 READ_RATE = 1e9
 """Bytes a second that weights are loaded with."""
 MEMORY_SHARE = 0.4

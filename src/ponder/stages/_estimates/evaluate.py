@@ -30,7 +30,7 @@ COUNTED_SECONDS = 2.0
 """When all problems are drawn in this time they are, to be counted."""
 LEAST_SECONDS = 3.0
 """That each model is tried for."""
-COUNTING_SECONDS = 1.0
+COUNTING_SECONDS = 0.5
 COUNTING_EACH = 6e-4
 """Counting an answer from the journal and sealing it."""
 

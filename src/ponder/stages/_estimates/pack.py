@@ -31,7 +31,7 @@ def estimate_pack(stage: Pack, context: Context) -> Estimate:
         found = find_traces(context, stage.traces, stage.per_problem)
         account.rows, account.notes = round(found.traces.expected), [found.note]
         tokens = found.traces.times(found.length)
-        account.prompt = tokens.expected
+        account.notes.append(f"{tokens.expected:,.0f} tokens are scored")
         size = tokens.expected * stage.top_k * BYTES_PER_ENTRY
         account.left_bytes, account.disk_bytes = size, 2 * size
         account.seconds.append(Bounds.around(TRACE_SECONDS * found.rows + 0.5, 0.5))
