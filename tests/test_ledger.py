@@ -76,7 +76,7 @@ def test_attempts_add_up(tmp_path: Path) -> None:
     found = total(read_attempts(tmp_path))
     assert found is not None
     assert (found["attempts"], found["seconds"], found["cpu_seconds"]) == (3, 35, 17.5)
-    assert found["tokens"] == {"prompt": 15, "sampled": 35, "trained": 6}
+    assert found["tokens"] == {"prompt": 15, "sampled": 35, "trained": 6, "scored": 0}
     assert (found["joules"], found["net_joules"], found["energy_origin"]) == (350, 280, "measured")
     assert total(read_attempts(tmp_path / "nowhere")) is None
 
@@ -138,7 +138,7 @@ def test_tokens_outside_a_stage_are_nobodys(tmp_path: Path) -> None:
     groups = [[Completion(text="", usage=Usage(prompt_tokens=3, completion_tokens=4))] * 2]
     with Ledger(tmp_path, Clock(), poll_seconds=0):
         assert count_completions(groups).sampled == 8
-    assert read_attempts(tmp_path)[0].tokens.model_dump() == {"prompt": 6, "sampled": 8, "trained": 0}
+    assert read_attempts(tmp_path)[0].tokens.model_dump() == {"prompt": 6, "sampled": 8, "trained": 0, "scored": 0}
 
 
 @pytest.mark.parametrize("breaks", ["sensor", "disk", "folder"])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ponder.core.errors import ConfigurationError
-from ponder.core.types import FloatArray, TopK, Trace
+from ponder.core.types import FloatArray, IntArray, TopK, Trace
 from ponder.runs.files import make_folder
 from ponder.runs.pack import PackHeader, PackRow, read_header, read_pack
 
@@ -35,7 +37,9 @@ class PackTeacher:
         self.header: PackHeader = read_header(path)
         self._path, self._folder = path, folder
         self._places: dict[Key, tuple[int, int]] = {}
-        self._ids = self._logprobs = self._tail = np.zeros((0, 0))
+        self._ids: IntArray = np.zeros((0, 0), np.int32)
+        self._logprobs: npt.NDArray[np.float16] = np.zeros((0, 0), np.float16)
+        self._tail: npt.NDArray[np.float16] = np.zeros(0, np.float16)
 
     def rows(self) -> Iterator[Trace]:
         """Every trace of the pack, with its tokens; when all were taken, the teacher can be asked."""
@@ -80,7 +84,8 @@ class PackTeacher:
 
     def close(self) -> None:
         """Remove the flat files."""
-        self._ids = self._logprobs = self._tail = np.zeros((0, 0))
+        self._ids, self._logprobs = self._ids[:0], self._logprobs[:0]
+        self._tail = self._tail[:0]
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _one(self, trace: Trace, k: int) -> TopK:
@@ -102,7 +107,7 @@ class PackTeacher:
         )
 
 
-def _flat(path: Path, kind: type, shape: tuple[int, ...]) -> np.ndarray:
+def _flat(path: Path, kind: type, shape: tuple[int, ...]) -> Any:
     """An array in a file; nothing is mapped when it is empty."""
     return np.memmap(path, kind, "w+", shape=shape) if 0 not in shape else np.zeros(shape, kind)
 

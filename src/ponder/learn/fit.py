@@ -78,9 +78,7 @@ def fit(
             step = trainer.step_count
             batch = examples_at(step)
             _raise_if_paused(batch, trainer, checkpoints, journal)
-            if step == 0 and trainer.chat is not None:
-                show_mask(batch.examples, trainer.chat, log)
-            row = _learnt(trainer, batch)
+            row = _learnt(trainer, batch, log)
             journal.append({"step": step, **row})
             progress.update(step + 1, **{name: row[name] for name in SHOWN if name in row})
             after_step(trainer.step_count)
@@ -100,7 +98,10 @@ def _stopped(step: int, steps: int, folder: StageFolder) -> Interrupted:
     )
 
 
-def _learnt(trainer: LocalTrainer, batch: FitBatch) -> Metrics:
+def _learnt(trainer: LocalTrainer, batch: FitBatch, log: Log) -> Metrics:
+    """Metrics of a step; before the first one a person sees what is trained."""
+    if trainer.step_count == 0 and trainer.chat is not None:
+        show_mask(batch.examples, trainer.chat, log)
     row = {**batch.metrics, **trainer.step(batch.examples)}
     count_tokens(trained=int(row.get("tokens", 0)))
     return row
