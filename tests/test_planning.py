@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ponder._cli_plan import plan_code, plan_json, plan_text
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import Json
 from ponder.measure.costs.prices import Price, PriceSheet
@@ -286,3 +287,14 @@ def test_a_stage_that_cannot_be_estimated_is_a_refusal(monkeypatch: pytest.Monke
     monkeypatch.setattr("ponder.stages.generate.estimate_generate", stop)
     found = one(generate=GENERATE)
     assert refusals(found) == ["not so"] and replace(found).seconds == 0.0
+
+
+def test_the_command_tells_the_figures_and_the_refusals() -> None:
+    made = recipe(generate=GENERATE, distill={**DISTILL, "model": "Qwen/Qwen3-8B"})
+    found = plan_recipe(made, Path("run"), Log.silent())
+    assert plan_code(found) == 3 and plan_code(found[:1]) == 0
+    text, told = plan_text(found, Path("run")), plan_json(found, Path("run"))
+    assert "would be refused, distill: " in text and "unknown" in text and "from" in text.splitlines()[0]
+    assert told["stages"][0]["money"] is None and told["refusals"][0]["stage"] == "distill"
+    assert told["total"]["seconds"] == pytest.approx(sum(row["seconds"] for row in told["stages"]), abs=0.2)
+    json.dumps(told, allow_nan=False)

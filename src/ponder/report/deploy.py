@@ -22,7 +22,7 @@ FIGURES = {
 """Column of the cost table for each limit."""
 CHEAPNESS = ("money", "joules", "seconds", "memory")
 """By what equals are told apart: the first of these that is known of all."""
-CLEARLY = 0.95
+CLEARLY = 0.9
 """A model is cheaper when it takes at most this share: less is the noise of a clock."""
 
 ToldApart = Callable[[str, Sequence[str]], Mapping[str, Json]]

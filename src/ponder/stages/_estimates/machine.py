@@ -18,8 +18,10 @@ from ponder.measure.resources import memory_bytes
 from ponder.models.native.build import kernels
 from ponder.stages._outlook import Refusal
 
-PROCESS_BYTES = 420 * 1024**2
+PROCESS_BYTES = 520 * 1024**2
 """A Python process with torch and transformers loaded."""
+GROWING = 2
+"""A batch's keys and values are copied when they outgrow their place, so both are held for a moment."""
 SHARE = {True: 0.95, False: 0.55}
 """Share of the matrix-product rate that a small model reaches, with and without the native kernels."""
 TRAINING_OVERHEAD = 1_500_000
@@ -73,7 +75,7 @@ def token_cache_bytes(config: Any) -> int:
 def sampling_memory(config: Any, parameters: int, together: int, length: float) -> int:
     """Weights in float32, keys and values of a batch, logits; what does not fit the engine's budget waits."""
     wanted = min(together, 512) * (length * token_cache_bytes(config) + 16 * config.get_text_config().vocab_size)
-    return int(PROCESS_BYTES + 4 * parameters + min(wanted, budget(torch.device("cpu"))))
+    return int(PROCESS_BYTES + 4 * parameters + min(GROWING * wanted, budget(torch.device("cpu"))))
 
 
 def training_memory(config: Any, parameters: int, optimisation: Optimisation) -> int:
