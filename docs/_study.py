@@ -1,6 +1,6 @@
 """The study of distillation: from a run of recipes/distillation-study.yaml to one small file, and to its tables.
 
-`python docs/_study.py collect runs/distillation-study` writes docs/results/distillation.json: for every model which of
+`python docs/_study.py collect runs/NAME` writes docs/results/NAME.json: for every model which of
 the shared problems it solved (one bit each), what its training computed, and what the teacher read and wrote. The
 tables in docs/distillation.md are made from that file alone.
 
@@ -28,7 +28,7 @@ from ponder.measure.stats import clustered_rate, holm, paired_difference  # noqa
 from ponder.report.evaluations import find_evaluations  # noqa: E402
 from ponder.runs.store import read_rows  # noqa: E402
 
-STORED = ROOT / "docs" / "results" / "distillation.json"
+STORED = ROOT / "docs" / "results"
 READ, LEARN = 2, 6
 """Operations a parameter and token."""
 
@@ -92,9 +92,9 @@ def _teacher_text(run: Path, recipe: dict[str, Any], stage: str, steps: int) -> 
 # From the file to tables.
 
 
-def load() -> dict[str, Any]:
-    """The stored study."""
-    return json.loads(STORED.read_text(encoding="utf-8"))
+def load(name: str) -> dict[str, Any]:
+    """A stored study."""
+    return json.loads((STORED / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def operations(model: dict[str, Any], sizes: dict[str, int]) -> float:
@@ -118,9 +118,9 @@ def matrix(models: list[dict[str, Any]]) -> np.ndarray:
     return np.array([[int(bit) for bit in model["bits"]] for model in models])
 
 
-def study_table() -> str:
+def study_table(name: str) -> str:
     """Accuracy of every arm at every budget, with what it cost."""
-    study = load()
+    study = load(name)
     lines = [
         "| arm | budget | training, 10^12 operations | teacher wrote, tokens | teacher read, tokens "
         "| accuracy (interval) | seeds |",
@@ -139,11 +139,12 @@ def study_table() -> str:
     return "\n".join(lines)
 
 
-def differences(pairs: str) -> str:
-    """Paired differences `A:B/C:D` (B minus A), corrected for their number (Holm); `ARM.half` is another budget."""
+def differences(argument: str) -> str:
+    """Paired differences `STUDY/A:B/C:D` (B minus A), corrected for their number (Holm); `ARM.half` is a budget."""
     found = []
-    cells = arms(load())
-    for pair in pairs.split("/"):
+    name, *pairs = argument.split("/")
+    cells = arms(load(name))
+    for pair in pairs:
         first, second = pair.split(":")
         a, b = (_scores(cells, name) for name in (first, second))
         found.append((first, second, paired_difference(a, b)))
@@ -171,4 +172,5 @@ def _mean(models: list[dict[str, Any]], study: dict[str, Any]) -> float:
 if __name__ == "__main__":
     content = collect(Path(sys.argv[2]))
     content["sizes"] = {"student": 353_344, "teacher": 2_918_080}
-    STORED.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    name = yaml.safe_load((Path(sys.argv[2]) / "recipe.yaml").read_text(encoding="utf-8"))["name"]
+    (STORED / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
