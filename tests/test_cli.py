@@ -198,7 +198,7 @@ def test_a_second_process_exits_3_and_names_the_first() -> None:
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "ponder", "plan", "demo.yaml"],
+        [sys.executable, "-m", "ponder", "plan", "demo.yaml", "--no-probe"],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -249,7 +249,7 @@ def test_a_terminal_gets_a_live_line_and_no_colour_when_unwanted(colour: bool) -
 def test_a_single_stage_is_a_recipe_of_its_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {}
 
-    def remember(recipe: object, folder: Path, log: object) -> dict[str, object]:
+    def remember(recipe: object, folder: Path, log: object, planned: object = ()) -> dict[str, object]:
         seen["recipe"], seen["folder"] = recipe, folder
         return {}
 
