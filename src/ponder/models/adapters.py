@@ -52,7 +52,7 @@ def save_adapter(lora: Lora, base: str, path: Path) -> None:
 
     Args:
         lora: What to save.
-        base: Name of the model that it changes: a shipped one, a folder or a hub id.
+        base: Name of the model that it changes, as it is to be written; see `ponder.models.load.lasting_name`.
         path: Folder to create or replace.
     """
     tensors = {
@@ -61,11 +61,10 @@ def save_adapter(lora: Lora, base: str, path: Path) -> None:
         for name, _, key in [full.rpartition(".")]
     }
     adapter = lora.adapter
-    folder_of_base = Path(base).expanduser()
     declared = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": str(folder_of_base.resolve()) if folder_of_base.is_dir() else base,
+        "base_model_name_or_path": base,
         "r": adapter.rank,
         "lora_alpha": adapter.alpha,
         "target_modules": _target_modules(lora),
@@ -100,6 +99,20 @@ def base_of(path: Path) -> str:
             fix="write the model's folder or hub id under base_model_name_or_path",
         )
     return base
+
+
+def refuse_chain(path: Path, base: Path) -> None:
+    """Refuse an adapter whose base is an adapter too.
+
+    Raises:
+        ConfigurationError: If it is.
+    """
+    if is_adapter(base):
+        raise ConfigurationError(
+            "the base of this adapter is an adapter too",
+            where=str(path),
+            fix="merge the first one into a model of its own (stage `merge`)",
+        )
 
 
 def read_adapter(path: Path) -> StoredAdapter:

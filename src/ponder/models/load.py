@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from ponder.core.chat import Chat
 from ponder.core.errors import ConfigurationError, ResourceError
 from ponder.models import attention
-from ponder.models.adapters import base_of, is_adapter, merge, read_adapter
+from ponder.models.adapters import base_of, is_adapter, merge, read_adapter, refuse_chain
 from ponder.runs.store import atomic_folder
 
 transformers_logging.disable_progress_bar()  # Ponder shows its own progress, one line per stage
@@ -82,6 +82,12 @@ def check_folder(path: Path) -> None:
         ConfigurationError: If it is no model folder, or asks for code of its own.
     """
     config = path / "config.json"
+    if is_adapter(path):
+        raise ConfigurationError(
+            "this is an adapter, and a whole model is needed here",
+            where=str(path),
+            fix="merge it first (stage `merge`)",
+        )
     try:
         declared: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -108,8 +114,8 @@ def check_folder(path: Path) -> None:
 
 
 def load_tokenizer(path: Path) -> Any:
-    """The fast tokenizer of a folder, its template included."""
-    return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    """The fast tokenizer of a folder, or of an adapter's base, its template included."""
+    return AutoTokenizer.from_pretrained(weights_folder(path), local_files_only=True, trust_remote_code=False)
 
 
 def load_model(name: str, dtype: torch.dtype = torch.float32, device: str | None = None) -> LoadedModel:
@@ -155,15 +161,16 @@ def _with_adapter(path: Path, dtype: torch.dtype, device: str | None) -> LoadedM
     """
     stored = read_adapter(path)
     base = resolve_model(stored.base)
-    if is_adapter(base):
-        raise ConfigurationError(
-            "the base of this adapter is an adapter too",
-            where=str(path),
-            fix="merge the first one into a model of its own (stage `merge`)",
-        )
+    refuse_chain(path, base)
     loaded = load_model(str(base), torch.float32, device)
     merge(loaded.model, stored)
     return LoadedModel(loaded.model.to(dtype), loaded.chat, path)  # type: ignore[arg-type]
+
+
+def lasting_name(name: str) -> str:
+    """A model's name that means the same from any folder: a relative path becomes a whole one."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name not in POCKET and path.is_dir() else name
 
 
 def weights_folder(path: Path) -> Path:

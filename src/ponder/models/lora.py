@@ -5,11 +5,12 @@ gradient G is turned into those of the factors, dB = s G A^T and dA = s B^T G, a
 So every linear layer stays a plain one: the sampler, the native kernels and packed training run as they do without an
 adapter, and a merged model is the trained one by construction. What it costs: G is computed as in full training, so a
 step is no faster, and W0 is kept beside W. What it saves: the optimiser remembers the factors alone, and of the
-gradients of the weights one layer's exists at a time.
+gradients of the weights those of one attention or one feed-forward part exist at a time.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,16 +120,13 @@ class Lora:
 
     def memory(self, model: PreTrainedModel) -> Json:
         """Bytes that training keeps besides activations under AdamW, here and if every weight were trained."""
-        whole = sum({id(p): p.nbytes for p in model.parameters()}.values())
-        factors = sum(p.nbytes for p in self.parameters.values())
-        kept = sum(layer.base.nbytes for layer in self.layers.values())
-        largest = max(layer.weight.nbytes for layer in self.layers.values())
+        found = sizes_of(model, self.adapter)
         return {
-            "parameters": sum(p.numel() for p in self.parameters.values()),
-            "optimiser_bytes": 2 * factors,
-            "optimiser_bytes_full": 2 * whole,
-            "training_bytes": whole + kept + 4 * factors + largest,
-            "training_bytes_full": 4 * whole,
+            "parameters": found.factors,
+            "optimiser_bytes": 8 * found.factors,
+            "optimiser_bytes_full": 8 * found.whole,
+            "training_bytes": found.training_bytes,
+            "training_bytes_full": 16 * found.whole,
         }
 
     @torch.no_grad()
@@ -142,6 +140,39 @@ class Lora:
         grads = (scale * (layer.b.T @ grad), scale * (grad @ layer.a.T))
         for factor, found in zip((layer.a, layer.b), grads, strict=True):
             factor.grad = found if factor.grad is None else factor.grad + found
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many numbers training an adapter holds; each is a float32."""
+
+    whole: int
+    """Of the model."""
+    adapted: int
+    """Of the weights that carry a change, and of the copies of what they were."""
+    factors: int
+    at_once: int
+    """Of the gradients that exist together, at most: those of the weights of one part of a block."""
+
+    @property
+    def training_bytes(self) -> int:
+        """Weights, copies, gradients of weights; factors with their gradients and AdamW's two moments."""
+        return 4 * (self.whole + self.adapted + self.at_once + 4 * self.factors)
+
+
+def sizes_of(model: PreTrainedModel, adapter: Adapter) -> Sizes:
+    """Counted on shapes alone, so that a model without storage will do.
+
+    Raises:
+        ConfigurationError: As for `targeted`.
+    """
+    parts: dict[str, int] = defaultdict(int)
+    factors = 0
+    for name, module in targeted(model, adapter.targets).items():
+        parts[name.rpartition(".")[0]] += module.weight.numel()
+        factors += adapter.rank * sum(module.weight.shape)
+    whole = sum({id(p): p.numel() for p in model.parameters()}.values())
+    return Sizes(whole, sum(parts.values()), factors, max(parts.values()))
 
 
 @torch.no_grad()

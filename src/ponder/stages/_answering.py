@@ -15,7 +15,7 @@ from ponder.core.types import Completion, Json, Outcome, Problem, Sampling
 from ponder.learn.dialogue import answers
 from ponder.learn.rollout import judge
 from ponder.measure.costs.energy import Spending
-from ponder.measure.resources import Footprint, footprint, peak_memory_bytes, reset_peak_memory
+from ponder.measure.resources import Footprint, peak_memory_bytes, reset_peak_memory
 from ponder.measure.stored import trace_row
 from ponder.models.load import resolve_model
 from ponder.runs.interrupt import raise_if_stopped
@@ -23,6 +23,7 @@ from ponder.runs.ledger import count_completions, look_at_counters
 from ponder.runs.log import Progress
 from ponder.runs.store import Journal
 from ponder.stages._fitting import fitting
+from ponder.stages._sizes import size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def _footprint(name: str) -> Footprint:
     """Size of a local model; a scripted one weighs nothing, and a served one nothing here."""
     if name.startswith(("scripted:", "openai:")):
         return Footprint(None, 0)
-    return footprint(resolve_model(name))
+    return size_of(resolve_model(name))
 
 
 def _watcher(progress: Progress, offset: int, label: str) -> Watch:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ponder.core.types import Json
 from ponder.learn.train import LocalTrainer
 from ponder.models.adapters import save_adapter
-from ponder.models.load import LoadedModel, parameter_count, save_model
+from ponder.models.load import LoadedModel, lasting_name, parameter_count, save_model
 from ponder.models.merged import check_merged
 
 MODEL = "model"
@@ -26,7 +26,7 @@ def save_trained(trainer: LocalTrainer, loaded: LoadedModel, base: str, folder: 
     save_model(loaded.model, loaded.chat, folder / MODEL)
     summary: Json = {"parameters": parameter_count(loaded.model), "template": loaded.chat.digest}
     if trainer.lora is not None:
-        save_adapter(trainer.lora, base, folder / ADAPTER)
+        save_adapter(trainer.lora, lasting_name(base), folder / ADAPTER)
         checked = check_merged(base, folder / ADAPTER, folder / MODEL)
         summary["adapter"] = {"layers": len(trainer.lora.layers), **trainer.lora.memory(loaded.model), **checked}
     return summary

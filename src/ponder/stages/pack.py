@@ -16,7 +16,7 @@ from ponder.core.protocols import Teacher
 from ponder.core.types import Json, Trace
 from ponder.engines._pack_teacher import pack_row
 from ponder.measure.terms import Terms
-from ponder.models.load import load_model, resolve_model
+from ponder.models.load import load_model, resolve_model, weights_folder
 from ponder.runs.interrupt import raise_if_stopped
 from ponder.runs.ledger import count_tokens
 from ponder.runs.pack import PACK, PackHeader, PackWriter, read_header, read_pack
@@ -142,11 +142,13 @@ class Pack(Stage):
 
 
 def weights_digest(model: str) -> str:
-    """Hash of a local model's weights; empty for one that is served."""
+    """Hash of a local model's weights, of an adapter and its base; empty for one that is served."""
     if ":" in model and not Path(model).exists():
         return ""
     hasher = hashlib.blake2b(digest_size=16)
-    for shard in sorted(resolve_model(model).glob("*.safetensors")):
+    path = resolve_model(model)
+    folders = dict.fromkeys((path, weights_folder(path)))
+    for shard in (shard for folder in folders for shard in sorted(folder.glob("*.safetensors"))):
         with shard.open("rb") as file:
             while block := file.read(1 << 22):
                 hasher.update(block)

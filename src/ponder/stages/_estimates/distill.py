@@ -20,9 +20,12 @@ from ponder.stages._estimates.account import Account
 from ponder.stages._estimates.answering import LOAD_SECONDS, READ_RATE, TYPICAL_TOKENS, model_for_probe
 from ponder.stages._estimates.machine import (
     GUESS_SHARE,
+    PROCESS_BYTES,
+    Held,
     checkpoint_seconds,
     checkpoints_bytes,
-    state_bytes,
+    held_by_adapter,
+    held_by_weights,
     training_memory,
     training_seconds,
 )
@@ -103,18 +106,19 @@ def add_training(
     Args:
         account: Of the stage.
         source: What is trained.
-        stage: With `optimisation` and `checkpoint_every`.
+        stage: With `optimisation` and `checkpoint_every`, and perhaps an `adapter`.
         steps: How many.
         measured: Of steps that were tried; None: computed from the shape.
         step_tokens: Of a step, when nothing was tried.
     """
     optimisation, every = stage.optimisation, stage.checkpoint_every  # type: ignore[attr-defined]
     count = round(steps.expected)
+    held = _held(source, stage)
     if measured is None:
         each = Bounds.around(training_seconds(step_tokens, source.parameters), GUESS_SHARE)
-        state, memory = state_bytes(source.parameters, optimisation), 0
+        state, memory = held.state, 0
         if source.config is not None:
-            memory = training_memory(source.config, source.parameters, optimisation)
+            memory = training_memory(source.config, held.steps, optimisation)
         account.notes.append(f"{source.name}: computed from its shape" + (f" ({source.note})" if source.note else ""))
     else:
         share = MEASURED_SHARE if measured.whole else 0.4
@@ -129,10 +133,19 @@ def add_training(
     account.seconds.append(Bounds.around(checkpoint_seconds(state, count, every) + loading, 0.6))
     account.trained += step_tokens * count
     account.needs(memory)
+    if held.end:
+        account.needs(PROCESS_BYTES + held.end)
     most, kept = checkpoints_bytes(state, count, every)
     model = 4 * source.parameters + 300_000
     account.disk_bytes += most + model + METRICS_BYTES * count
     account.left_bytes += kept + model + METRICS_BYTES * count
+
+
+def _held(source: Source, stage: object) -> Held:
+    adapter = getattr(stage, "adapter", None)
+    if adapter is None or source.config is None:
+        return held_by_weights(source.parameters, stage.optimisation)  # type: ignore[attr-defined]
+    return held_by_adapter(source.config, adapter)
 
 
 def check_learning(account: Account, stage: object) -> None:
@@ -204,7 +217,8 @@ def _probe(
     ]
     if not examples:
         return None
-    return train(loaded, examples, stage.examples_per_step, stage.optimisation, context.outlook.seconds)
+    seconds = context.outlook.seconds
+    return train(loaded, examples, stage.examples_per_step, stage.optimisation, seconds, adapter=stage.adapter)
 
 
 def _lengths(sample: tuple[Trace, ...], chat: Chat | None, *, answers_only: bool) -> list[int]:

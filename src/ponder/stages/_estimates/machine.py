@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from ponder.learn.checkpoint import KEEP
 from ponder.learn.loss import CHUNK_ENTRIES, MIN_CHUNK
 from ponder.learn.optimiser import Optimisation
 from ponder.measure.resources import memory_bytes
+from ponder.models.catalogue import without_storage
+from ponder.models.lora import Adapter, sizes_of
 from ponder.models.native.build import kernels
 from ponder.stages._outlook import Refusal
 
@@ -78,15 +81,44 @@ def sampling_memory(config: Any, parameters: int, together: int, length: float) 
     return int(PROCESS_BYTES + 4 * parameters + min(GROWING * wanted, budget(torch.device("cpu"))))
 
 
-def training_memory(config: Any, parameters: int, optimisation: Optimisation) -> int:
-    """Weights, gradients, moments and their copy for a checkpoint in float32; activations; a chunk of logits."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Bytes that training holds besides activations."""
+
+    state: int
+    """A checkpoint."""
+    steps: int
+    """While steps are taken, with the copy that a checkpoint is written from."""
+    end: int = 0
+    """When what was saved is read back and compared."""
+
+
+def held_by_weights(parameters: int, optimisation: Optimisation) -> Held:
+    """Of training every weight: weights, gradients and moments in float32."""
+    state = state_bytes(parameters, optimisation)
+    return Held(state, 4 * parameters + 2 * state)
+
+
+def held_by_adapter(config: Any, adapter: Adapter) -> Held:
+    """Of training an adapter; in the end the model is held once more beside the trained one and its base.
+
+    Raises:
+        ConfigurationError: If its targets name nothing.
+    """
+    found = sizes_of(without_storage(config), adapter)
+    state = 12 * found.factors
+    return Held(state, found.training_bytes + state, state + 4 * (2 * found.whole + found.adapted))
+
+
+def training_memory(config: Any, held: int, optimisation: Optimisation) -> int:
+    """What is held while steps are taken; activations; a chunk of logits."""
     text = config.get_text_config()
     heads = text.num_attention_heads + 2 * (getattr(text, "num_key_value_heads", None) or text.num_attention_heads)
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     wide = 10 * text.hidden_size + 4 * text.intermediate_size + 2 * heads * size
     activations = 4 * optimisation.micro_batch_tokens * text.num_hidden_layers * wide
     logits = 12 * max(CHUNK_ENTRIES, MIN_CHUNK * text.vocab_size)
-    return int(PROCESS_BYTES + 4 * parameters + 2 * state_bytes(parameters, optimisation) + activations + logits)
+    return int(PROCESS_BYTES + held + activations + logits)
 
 
 def state_bytes(parameters: int, optimisation: Optimisation) -> int:

@@ -71,7 +71,7 @@ def estimate_reinforce(stage: Reinforce, context: Context) -> Estimate:
             return account.estimate(context)
         tried = _try(stage, context, account, source, problems, tasks, objective, rewards)
         _add(account, stage, source, tried)
-        if objective is not None and objective.surrogate.kl_coef > 0:
+        if objective is not None and objective.surrogate.kl_coef > 0 and stage.adapter is None:
             account.needs(account.memory_bytes + 4 * source.parameters)
             account.notes.append("a frozen copy of the model is held as the reference")
         _add_teachers(account, context, stage, tried)
@@ -123,7 +123,7 @@ def _try(
         return Tried(sampled, None, judging)
     trained = train(
         loaded, teaching, rows, stage.optimisation, half, scored.surrogate.model_copy(update={"kl_coef": 0.0}),
-        stage.temperature,
+        stage.temperature, stage.adapter,
     )  # fmt: skip
     return Tried(sampled, trained, judging)
 

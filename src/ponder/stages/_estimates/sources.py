@@ -17,6 +17,7 @@ from transformers import AutoConfig
 
 from ponder.core.errors import ConfigurationError, PonderError, ResourceError
 from ponder.measure.resources import footprint
+from ponder.models.adapters import is_adapter, read_adapter, refuse_chain
 from ponder.models.catalogue import config_of, counted, published
 from ponder.models.load import HUB_FILES, POCKET, check_folder, resolve_model
 from ponder.stages._outlook import Leaves, Refusal
@@ -78,13 +79,18 @@ def source_of(context: Context, name: str) -> Source:
     """
     if context.stage_path(name.partition("@")[0]) is not None:
         return _made(context, name)
+    return _named(name)
+
+
+def _named(name: str, adapter: Path | None = None) -> Source:
+    """What is no stage; as the base of an adapter, it may not be an adapter itself."""
     if name == SOLUTIONS or name.startswith(RECORDED):
         return Source(name, "recorded", note="nothing is sampled here")
     if name.startswith(SERVED):
         return Source(name, "served", note="a served model, which was not asked")
     if name not in POCKET and re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(name).expanduser().is_dir():
-        return _from_hub(name)
-    return _from_folder(name, resolve_model(name))
+        return _from_hub(name, adapter)
+    return _from_folder(name, resolve_model(name), adapter)
 
 
 def _made(context: Context, name: str) -> Source:
@@ -105,7 +111,11 @@ def _made(context: Context, name: str) -> Source:
     return replace(like, name=name, own=False, leaves=leaves, disk_bytes=disk, note=like.note or shape)
 
 
-def _from_folder(name: str, folder: Path) -> Source:
+def _from_folder(name: str, folder: Path, adapter: Path | None = None) -> Source:
+    if adapter is not None:
+        refuse_chain(adapter, folder)
+    if is_adapter(folder):
+        return _from_adapter(name, folder)
     check_folder(folder)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -115,10 +125,19 @@ def _from_folder(name: str, folder: Path) -> Source:
     return Source(name, "local", folder, config, size.parameters or 0, size.disk_bytes)
 
 
-def _from_hub(name: str) -> Source:
+def _from_adapter(name: str, folder: Path) -> Source:
+    """Its base, of which nothing is fetched, and the adapter's file beside it."""
+    stored = read_adapter(folder)
+    like = _named(stored.base, folder)
+    disk = like.disk_bytes + footprint(folder).disk_bytes
+    return replace(like, name=name, folder=folder if like.folder is not None else None, disk_bytes=disk)
+
+
+def _from_hub(name: str, adapter: Path | None = None) -> Source:
     """A hub id: its cached folder, or its published shape. Nothing is fetched."""
     try:
-        return _from_folder(name, Path(snapshot_download(name, allow_patterns=HUB_FILES, local_files_only=True)))
+        folder = Path(snapshot_download(name, allow_patterns=HUB_FILES, local_files_only=True))
+        return _from_folder(name, folder, adapter)
     except (LocalEntryNotFoundError, FileNotFoundError):
         pass
     known = published(name)

@@ -13,6 +13,7 @@ from ponder.learn.train import LocalTrainer, Optimisation
 from ponder.measure.costs.energy import Spending
 from ponder.measure.resources import peak_memory_bytes, reset_peak_memory
 from ponder.models.load import LoadedModel
+from ponder.models.lora import Adapter
 
 FEW = 8
 """Examples of the first step, from which it is seen whether a whole one is affordable."""
@@ -43,6 +44,7 @@ def train(
     seconds: float,
     surrogate: Surrogate | None = None,
     temperature: float = 1.0,
+    adapter: Adapter | None = None,
 ) -> Trained:
     """Step on examples that stand for all.
 
@@ -54,13 +56,14 @@ def train(
         seconds: To be spent, about.
         surrogate: Shape of the policy loss.
         temperature: Of the sampler.
+        adapter: What is trained instead of the weights.
 
     Raises:
         PonderError: If the run's first step would.
     """
     over = time.monotonic() + seconds
     reset_peak_memory()
-    trainer = trainer_for(loaded, optimisation, STEPS, surrogate, temperature)
+    trainer = trainer_for(loaded, optimisation, STEPS, surrogate, temperature, adapter)
     few = min(FEW, per_step)
     with Spending() as used:
         _step(trainer, examples, 0, few)  # what is built on first use is no part of a step
