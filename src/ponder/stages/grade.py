@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, ClassVar
@@ -29,6 +30,7 @@ from ponder.runs.journal import Journal
 from ponder.runs.store import read_rows
 from ponder.stages._estimate import sampling_estimate
 from ponder.stages._fitting import fitting
+from ponder.stages._outlook import NOTHING
 from ponder.stages._rounds import Rounds
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, open_tasks, single_turn, verifiers_of
@@ -94,10 +96,13 @@ class Grade(Stage):
         path = Path(context.artefact(self.traces, "traces.parquet")).expanduser()
         path = path / "traces.parquet" if path.is_dir() else path
         known = path.exists()
-        rows = sum(1 for _ in read_rows(path)) if known else 2000
+        leaves = context.outlook.leaves.get(self.traces, NOTHING)
+        guessed = 2000 if leaves.traces is None else round(leaves.traces.expected)
+        rows = sum(1 for _ in read_rows(path)) if known else guessed
         tokens = rows * (self.samples * min(self.max_new_tokens, TYPICAL_TOKENS) + 2 * TYPICAL_TOKENS * self.loss)
-        note = "every trace counted as a problem" if known else "2,000 traces guessed: they do not exist yet"
-        return sampling_estimate(rows, tokens, model_parameters(context.artefact(self.model, "model")), note)
+        note = "every trace counted as a problem" if known else f"{rows:,} traces expected: they do not exist yet"
+        found = sampling_estimate(rows, tokens, model_parameters(context.artefact(self.model, "model")), note)
+        return replace(found, leaves=leaves)
 
     def _solve(
         self, context: Context, student: str, problems: dict[ProblemKey, Problem]

@@ -17,6 +17,7 @@ from ponder.core.errors import ConfigurationError, PonderError
 from ponder.core.types import Json, Outcome, Trace
 from ponder.measure.duplicates import LEAST
 from ponder.runs.store import read_rows
+from ponder.stages._outlook import NOTHING
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._traces.choosing import (
     LOSS,
@@ -125,7 +126,13 @@ class Select(Stage):
         files = [path / "traces.parquet" if path.is_dir() else path for path in named]
         rows = sum(sum(1 for _ in read_rows(path)) for path in files if path.exists())
         note = "" if all(path.exists() for path in files) else "some traces do not exist yet"
-        return Estimate(rows, 0, PROCESS_BYTES + rows * TRACE_BYTES, rows / 2000, note)
+        ahead = [context.outlook.leaves[name] for name in self._names if name in context.outlook.leaves]
+        rows += sum(round(leaves.traces.expected) for leaves in ahead if leaves.traces is not None)
+        seconds = 1 + rows / 2000
+        return Estimate(
+            rows, 0, PROCESS_BYTES + rows * TRACE_BYTES, seconds, note, seconds / 3, 3 * seconds,
+            left_bytes=rows * TRACE_BYTES, disk_bytes=rows * TRACE_BYTES, leaves=ahead[0] if ahead else NOTHING,
+        )  # fmt: skip
 
     @property
     def _names(self) -> tuple[str, ...]:
