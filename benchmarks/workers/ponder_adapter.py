@@ -53,7 +53,7 @@ def main() -> None:
     trainer = trainer_of(plan, loaded)
     documents = documents_of({**plan, "steps": 1})
     examples = [
-        encode_document(loaded.chat, (Message(role="user", content=prompt),), response, 0.0)
+        encode_document(loaded.chat, prompt, response, 0.0)
         for prompt, response in documents
     ]
     loaded.chat.stop_ids = frozenset()

@@ -4,8 +4,9 @@ The change is written into the layers themselves: the weight of an adapted layer
 gradient G is turned into those of the factors, dB = s G A^T and dA = s B^T G, as soon as it is made, and dropped.
 So every linear layer stays a plain one: the sampler, the native kernels and packed training run as they do without an
 adapter, and a merged model is the trained one by construction. What it costs: G is computed as in full training, so a
-step is no faster, and W0 is kept beside W. What it saves: the optimiser remembers the factors alone, and of the
-gradients of the weights those of one attention or one feed-forward part exist at a time.
+step is no faster (modules beside frozen layers trained 25 M parameters 1.3 times as fast, in 1.5 times the memory, and
+sampled more slowly: docs/adapters.md), and W0 is kept beside W. What it saves: the optimiser remembers the factors
+alone, and of the gradients of the weights those of one attention or one feed-forward part exist at a time.
 """
 
 from __future__ import annotations
