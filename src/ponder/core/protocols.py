@@ -164,6 +164,42 @@ class Trainer(Protocol):
         ...
 
 
+class Runtime(Sampler, Protocol):
+    """An artefact in the engine that will run it where it is used: a sampler that can be looked into.
+
+    Everything is done by the engine itself, so that what is compared with the trained model is what a user gets.
+    """
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """Token ids of a text, nothing added; `special` reads names of special tokens as these tokens."""
+        ...
+
+    def render(self, messages: Messages, thinking: bool = True) -> str:
+        """The text of a conversation with the generation prompt, by the artefact's own chat template."""
+        ...
+
+    def prompt(self, messages: Messages) -> list[int]:
+        """Token ids that `generate` begins from, BOS included where there is one."""
+        ...
+
+    def top(self, sequences: Sequence[Sequence[int]], begins: Sequence[int], k: int) -> list[TopK]:
+        """What is expected at each token of given sequences, from position `begins[i]` >= 1 to the end.
+
+        Rows t - begins[i] speak about predicting `sequences[i][t]` from what precedes it. Fewer than k tokens are
+        known where the vocabulary is smaller.
+        """
+        ...
+
+    @property
+    def positions(self) -> int | None:
+        """Tokens that prompt and completion may have together; None: no limit."""
+        ...
+
+    def close(self) -> None:
+        """Give back memory, threads and processes; more than once is no error."""
+        ...
+
+
 class Exporter(Protocol):
     """Turns a model folder into an artefact."""
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
@@ -62,6 +62,10 @@ class Problem(Record):
         return self.prompt
 
 
+UNWRITTEN: dict[str, Any] = {"waits": 0, "break_loops": False, "commit": "", "json_schema": None}
+"""Fields of `Sampling` that are left out of its record at these values."""
+
+
 class Sampling(Record):
     """How completions are drawn."""
 
@@ -77,6 +81,20 @@ class Sampling(Record):
     seed: int = 0
     stop: tuple[str, ...] = ()
     """Strings that end a completion; the string itself is kept out of the text."""
+    waits: int = Field(default=0, ge=0)
+    """How often a thought that would close is sent on with "Wait" instead (s1, arXiv:2501.19393, section 3.1)."""
+    break_loops: bool = False
+    """Force `</think>` on a thought that repeats itself, so that the model answers."""
+    commit: str = ""
+    """Text that follows a forced `</think>` and begins the answer, such as "The answer is"."""
+    json_schema: str | None = None
+    """JSON schema, as JSON, that the answer behind the thought is held to while it is drawn."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is not used is not written, so that a record and its hash outlive new fields."""
+        row = dump(self)
+        return {name: value for name, value in row.items() if name not in UNWRITTEN or value != UNWRITTEN[name]}
 
 
 class Caps(Record):
