@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from ponder.core.chat import Chat
 from ponder.core.errors import ConfigurationError
 from ponder.core.plugins import load_plugin
-from ponder.core.protocols import Reference, Sampler
+from ponder.core.protocols import Reference, Runtime, Sampler
 from ponder.core.types import Caps, FloatArray, Messages, Surrogate
 from ponder.engines._openai.served import PREFIX, read_served
 from ponder.engines.local import LocalReference, LocalSampler
@@ -43,6 +43,15 @@ def open_sampler(model: str, *, purchases: Path | None = None, caps: Caps | None
         return load_plugin("engines", "openai")(served, purchases=purchases, caps=caps, count=count)
     loaded = load_model(model)
     return LocalSampler(loaded.model, loaded.chat, name=model)
+
+
+def open_runtime(path: Path) -> Runtime:
+    """The engine that will run an artefact.
+
+    Raises:
+        ConfigurationError: If there is none for it here.
+    """
+    raise ConfigurationError("no engine here runs this artefact", where=str(path))
 
 
 def _counting(tokenizer: str) -> Callable[[Messages], int]:
