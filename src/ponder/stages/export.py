@@ -8,30 +8,31 @@ from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field
 
-from ponder.backends.local import model_parameters
+from ponder.backends.local import model_parameters, open_sampler
 from ponder.backends.teachers import teacher_of
 from ponder.core.errors import PonderError
 from ponder.core.seeds import derive_seed
-from ponder.core.types import Json, Trace
+from ponder.core.types import FloatArray, Json, Sampling, Trace
 from ponder.measure.release import Bounds, Judged, Release
 from ponder.measure.resources import usable_cores
 from ponder.measure.stored import stored_trace
 from ponder.models.adapters import is_adapter
+from ponder.models.importance import importance_of
 from ponder.models.load import LoadedModel, load_model, resolve_model, save_model
 from ponder.report.evaluations import Evaluation as Stored
 from ponder.report.provenance import CARD
 from ponder.report.release import RELEASE, failed_lines, release_card, release_lines
 from ponder.runs.files import write_atomic
 from ponder.stages._release.behaviour import Answered
-from ponder.stages._release.candidates import REFUSED, RELEASED, Candidate, let_go, made
-from ponder.stages._release.forms import exporter_of, forms_of
+from ponder.stages._release.candidates import REFUSED, RELEASED, Candidate, let_go, made, made_before
+from ponder.stages._release.forms import exporter_of, forms_of, is_weighed
 from ponder.stages._release.gate import Trained, judge_artefact
 from ponder.stages._release.likeness import special_names
 from ponder.stages._release.record import release_record
 from ponder.stages._release.speed import measured_speed
 from ponder.stages._release.texts import texts_for
 from ponder.stages._stage import Context, Estimate, Stage
-from ponder.stages._tasks import TaskChoices
+from ponder.stages._tasks import TaskChoices, draw_problems, open_tasks
 from ponder.stages.evaluate import Evaluate
 
 TRAINED = "trained"
@@ -69,8 +70,10 @@ class Export(Stage):
     max_thinking_tokens: int | None = Field(default=None, ge=0)
     texts: int = Field(default=3000, ge=1)
     """Strings on which the tokenizers must agree."""
-    tokens: int = Field(default=2000, ge=1)
+    tokens: int = Field(default=1000, ge=1)
     """Tokens of held-out answers along which the next-token distributions are compared."""
+    weighed_by: int = Field(default=128, ge=0)
+    """Problems of the training split along whose answers quantisers learn which numbers matter; 0: all alike."""
     threads: int | None = Field(default=None, ge=1)
     """For the measurement of speed; by default all cores but one."""
     bounds: Bounds = Bounds()
@@ -82,7 +85,11 @@ class Export(Stage):
             PonderError: If an artefact breaks a bound; everything that was found is stored before.
         """
         folder, name = self._whole(context), self._name(context)
-        exporters = {form: exporter_of(form, name=name) for form in forms_of(self.to)}
+        forms = forms_of(self.to)
+        exporters = {form: exporter_of(form, name=name) for form in forms}  # an unknown form is refused at once
+        if any(is_weighed(form) for form in forms) and not made_before(context.folder, forms):
+            importance = self._importance(folder, context)
+            exporters = {form: exporter_of(form, name=name, importance=importance) for form in forms}
         candidates = made(context.folder, list(exporters), lambda form, place: exporters[form](folder, place))
         evaluation = self._evaluation(folder, context, candidates)
         evaluation(context)
@@ -146,6 +153,20 @@ class Export(Stage):
             max_thinking_tokens=self.max_thinking_tokens,
             seed=context.seed,
         )
+
+    def _importance(self, folder: Path, context: Context) -> dict[str, FloatArray]:
+        """Of the inputs of every matrix, along the model's own answers to problems that are not the release's."""
+        if not self.weighed_by:
+            return {}
+        tasks = open_tasks(self.tasks)
+        split = next((name for name in ("train", "validation") if all(name in t.splits for t in tasks.values())), None)
+        if split is None or split == self.split:
+            context.log.note("no split but the release's own: quantised without an importance matrix")
+            return {}
+        problems = draw_problems(tasks, split, self.weighed_by, derive_seed(context.seed, "importance"))
+        sampling = Sampling(temperature=0.0, max_new_tokens=self.max_new_tokens)
+        groups = open_sampler(str(folder)).generate([problem.messages for problem in problems], 1, sampling)
+        return importance_of(folder, [[*(one.prompt_tokens or ()), *(one.tokens or ())] for (one,) in groups])
 
     def _trained(self, folder: Path, loaded: LoadedModel, context: Context) -> Trained:
         chat = loaded.chat

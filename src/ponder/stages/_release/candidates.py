@@ -54,6 +54,12 @@ def made(folder: StageFolder, forms: Sequence[str], make: Callable[[str, Path], 
     return found
 
 
+def made_before(folder: StageFolder, forms: Sequence[str]) -> bool:
+    """Whether nothing is left to be made."""
+    known = {row["form"]: row["path"] for row in folder.read_json(MADE) or []}
+    return all(form in known and (folder.path / known[form]).exists() for form in forms)
+
+
 def let_go(folder: StageFolder, candidate: Candidate, passed: bool) -> Path:
     """Put an artefact, and what was written beside it, to what may be shipped or to what was refused.
 
@@ -64,9 +70,11 @@ def let_go(folder: StageFolder, candidate: Candidate, passed: bool) -> Path:
     target = folder.path / place
     make_folder(target)
     with disk_errors(target):
-        for entry in sorted(source.iterdir()):
-            _remove(folder.path / other / entry.name)
-            _place(entry, target / entry.name)
+        for file in sorted(each for each in source.rglob("*") if each.is_file()):
+            below = file.relative_to(source)
+            (folder.path / other / below).unlink(missing_ok=True)
+            make_folder((target / below).parent)
+            _place(file, target / below)
         sync_folder(target)
     return target / Path(candidate.path).name
 
@@ -90,28 +98,12 @@ def bytes_of(path: Path) -> int:
 def _place(source: Path, target: Path) -> None:
     """The same file under another name; a copy where the disk knows no links."""
     beside = target.with_name(f".{target.name}.new")
-    _remove(beside)
-    if source.is_dir():
-        shutil.copytree(source, beside, copy_function=_link)
-        _remove(target)
-    else:
-        _link(str(source), str(beside))
-    os.replace(beside, target)
-
-
-def _link(source: str, target: str) -> str:
+    beside.unlink(missing_ok=True)
     try:
-        os.link(source, target)
+        os.link(source, beside)
     except OSError:
-        shutil.copy2(source, target)
-    return target
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+        shutil.copy2(source, beside)
+    os.replace(beside, target)
 
 
 def _sha256(path: Path) -> str:

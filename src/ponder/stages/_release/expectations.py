@@ -11,7 +11,7 @@ from ponder.core.types import Json, TopK, Trace
 from ponder.measure.fidelity import fidelity
 from ponder.measure.release import Bounds, Finding
 
-TOP = 256
+TOP = 64
 """Tokens that are known at each place; a smaller vocabulary is known whole."""
 
 

@@ -30,6 +30,11 @@ def forms_of(asked: Sequence[str]) -> list[str]:
     return found
 
 
+def is_weighed(form: str) -> bool:
+    """Whether a quantiser of this form can be told which numbers matter."""
+    return "_k" in form or form.endswith(("q4_0", "iq4_nl"))
+
+
 def exporter_of(form: str, **settings: object) -> Exporter:
     """An exporter by its name and form, such as `gguf:q8_0`; settings that it does not have are left out.
 
