@@ -20,7 +20,8 @@ from ponder.engines.local import LocalReference, LocalSampler
 from serving import FAMILY, NAME, Served, serving, until
 
 from ponder.serve.limits import Limits  # isort: skip
-from ponder.serve.scoring import score  # isort: skip
+from ponder.engines._expectations import Expectations  # isort: skip
+from ponder.engines._scores import score  # isort: skip
 from ponder.serve.thinking import Parter  # isort: skip
 from ponder.serve.worker import MAX_SESSIONS, Draw  # isort: skip
 
@@ -184,9 +185,9 @@ def test_given_tokens_are_scored(served: Served) -> None:
 
 def test_scores_do_not_depend_on_their_company() -> None:
     sequences = [[int(t) for t in np.random.default_rng(i).integers(0, 300, 3 + 40 * i)] for i in range(12)] * 4
-    together = score(model(FAMILY), sequences, 5)
+    together = score(Expectations(model(FAMILY)), sequences, 5)
     for tokens, found in list(zip(sequences, together, strict=True))[:12]:
-        alone = score(model(FAMILY), [tokens], 5)[0]
+        alone = score(Expectations(model(FAMILY)), [tokens], 5)[0]
         np.testing.assert_allclose(found.logprobs, alone.logprobs, atol=2e-5)
         np.testing.assert_allclose(found.top_logprobs, alone.top_logprobs, atol=2e-5)
 

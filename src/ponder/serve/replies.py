@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ponder.core.answers import split_thinking
 from ponder.core.chat import Chat
 from ponder.core.types import Completion, Finish, Json
-from ponder.serve.scoring import Scores
+from ponder.engines._scores import Scores
 from ponder.serve.thinking import Parter
 from ponder.serve.worker import Answer
 

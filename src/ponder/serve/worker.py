@@ -14,10 +14,11 @@ from transformers import PreTrainedModel
 
 from ponder.core.errors import ConfigurationError, PonderError, ResourceError
 from ponder.core.types import Completion, Sampling
+from ponder.engines._expectations import PASS_TOKENS, Expectations
+from ponder.engines._scores import Scores, score
 from ponder.engines._session import Session
 from ponder.engines.local import LocalSampler
 from ponder.serve.failures import Refusal
-from ponder.serve.scoring import PACKED_TOKENS, Scores, score
 
 _log = logging.getLogger("ponder.serve")
 MAX_SESSIONS = 4
@@ -110,7 +111,8 @@ class Worker:
 
     def __init__(self, sampler: LocalSampler, model: PreTrainedModel, max_requests: int) -> None:
         """Begin to wait for requests."""
-        self._sampler, self._model, self._max_requests = sampler, model, max_requests
+        self._sampler, self._max_requests = sampler, max_requests
+        self._expectations = Expectations(model)
         self._batches: dict[Sampling, _Batch] = {}
         self._draws: deque[Draw] = deque()
         self._scores: deque[Score] = deque()
@@ -193,7 +195,7 @@ class Worker:
         with self._changed:
             while self._scores:
                 tokens = sum(map(len, self._scores[0].sequences))
-                if taken and (total + tokens > PACKED_TOKENS or self._scores[0].top != taken[0].top):
+                if taken and (total + tokens > PASS_TOKENS or self._scores[0].top != taken[0].top):
                     break
                 taken.append(self._scores.popleft())
                 total += tokens
@@ -203,7 +205,7 @@ class Worker:
         if not wanted:
             return
         try:
-            scores = score(self._model, [ids for work in wanted for ids in work.sequences], wanted[0].top)
+            scores = score(self._expectations, [ids for work in wanted for ids in work.sequences], wanted[0].top)
         except (PonderError, RuntimeError, MemoryError) as error:
             for work in wanted:
                 self._end(work, _failure(error))
@@ -262,7 +264,7 @@ class Worker:
         draw = batch.draws[place]
         scores = None
         if draw.top is not None and not draw.cancelled:
-            scores = score(self._model, [[*draw.ids, *(completion.tokens or ())]], draw.top)[0]
+            scores = score(self._expectations, [[*draw.ids, *(completion.tokens or ())]], draw.top)[0]
         draw.left -= 1
         answer = Answer(sample, completion, scores)
         if draw.left:
