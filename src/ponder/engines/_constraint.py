@@ -29,6 +29,8 @@ WHITESPACE = r"\n?[ ]{0,8}"
 START = "start: /[ \\n]{0,2}/ answer\n"
 """Models begin a new line behind their thought."""
 ANSWER = "answer: %json "
+MAX_KNOWN = 16
+"""Compiled schemas that are kept."""
 LIMITS = {"initial_lexer_fuel": 500_000, "step_lexer_fuel": 200_000, "step_max_items": 50_000,
           "max_lexer_states": 50_000, "max_grammar_size": 100_000, "verbose_errors": False}  # fmt: skip
 """Of the compiler and of one token: some 50 ms and 100 MB at the worst."""
@@ -55,19 +57,26 @@ class Grammars:
         tokens = json.loads(chat.tokenizer.backend_tokenizer.to_str())
         tokens["truncation"] = tokens["padding"] = None
         self.chat, self.vocabulary = chat, vocabulary
+        self._known: dict[str, Any] = {}
         ends = sorted(token for token in chat.stop_ids if token < vocabulary)
         self._tokenizer = llguidance.LLTokenizer(json.dumps(tokens), n_vocab=vocabulary, eos_token=ends)
 
     def matcher(self, schema: str) -> Any:
-        """What follows an answer, token by token.
+        """What follows an answer, token by token; to be copied, not used up.
 
         Raises:
             ConfigurationError: If the schema is too large, asks for what is not known, or can never be met.
         """
+        if schema in self._known:
+            return self._known[schema]
         options = {"whitespace_flexible": True, "whitespace_pattern": WHITESPACE, "lenient": False}
         text = json.dumps(checked(schema) | {"x-guidance": options})
         self._compiled("start: answer\n" + ANSWER + text)  # space in front would hide that nothing can follow
-        return self._compiled(START + ANSWER + text)
+        found = self._compiled(START + ANSWER + text)
+        while len(self._known) >= MAX_KNOWN:
+            self._known.pop(next(iter(self._known)), None)
+        self._known[schema] = found
+        return found
 
     def _compiled(self, grammar: str) -> Any:
         assert llguidance is not None

@@ -181,12 +181,22 @@ class LocalSampler:
             opened=self._chat.prompt_opens_thinking,
             candidates=texts.candidates(shape.vocabulary, device),
             met=texts.met,
-            constraint=self.constraint(sampling),
+            constraint=self._constraint(sampling),
         )
         limits, dtype = self._limits(shape, share), cache_dtype(self._model, self._rounded)
         return Decoder(self._model, sampling, ending, limits, dtype, self._rounded)
 
-    def constraint(self, sampling: Sampling) -> Constraint | None:
+    def check(self, sampling: Sampling) -> None:
+        """Refuse a way of sampling that this model cannot do, before anything is drawn.
+
+        Raises:
+            ConfigurationError: See `generate`.
+            ResourceError: If a package for it is missing.
+        """
+        self._tags(sampling)
+        self._constraint(sampling)
+
+    def _constraint(self, sampling: Sampling) -> Constraint | None:
         """What holds answers to a JSON schema, if that is asked for.
 
         Raises:
