@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, Qwe
 from typer.testing import CliRunner, Result
 
 from engine_models import VOCABULARY, chat
-from ponder._cli_export import exporter
+from ponder.stages._release.forms import exporter_of as exporter
 from ponder.cli import app
 from ponder.core.answers import split_thinking
 from ponder.core.chat import Chat

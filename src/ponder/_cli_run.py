@@ -107,6 +107,8 @@ def show_results(folder: Path) -> None:
     print(f"\nrun:    {folder}")
     for page in sorted(folder.glob("*/*.html")):
         print(f"report: {page}")
+    for release in sorted(folder.glob("*/release/release.json")):
+        print(f"ship:   {release.parent}")
     models = sorted(folder.glob("*/model"), key=lambda path: path.stat().st_mtime)
     print("next:   " + f"ponder report {shlex.quote(str(folder))} --json")
     if models:

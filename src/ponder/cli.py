@@ -274,16 +274,31 @@ def chat(
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="pocket-base, pocket-teacher, a folder or a hub id.")],
-    to: Annotated[str, typer.Option("--to", help="gguf:f32, gguf:f16, gguf:bf16 or gguf:q8_0.")] = "gguf:q8_0",
-    out: Annotated[Path, typer.Option("--out", help="Folder for the artefact.")] = Path("exports"),
+    to: Annotated[
+        list[str] | None, typer.Option("--to", help="Forms, such as gguf:q8_0,q4_k_m; repeatable. [default: gguf:q8_0]")
+    ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help="On whose problems it must hold; repeatable. [default: skills]")
+    ] = None,
+    data: Data = None,
+    split: Annotated[str | None, typer.Option(help="Split of the task. [default: test]")] = None,
+    limit: Limit = None,
+    out: Out = None,
+    new: New = False,
+    seed: Seed = None,
+    sets: Sets = None,
+    as_json: Json = False,
 ) -> None:
-    """Write a model for another runtime.
+    """Write a model for other runtimes, and let go of what behaves as the model does.
 
-    Whether the artefact still answers as the model does is not measured here yet: there is no release gate.
+    Tokens, prompts, expectations and answers are compared; a broken bound is exit code 1.
     """
-    from ponder._cli_export import export_model
+    from ponder.core.errors import ConfigurationError
 
-    typer.echo(export_model(model, to, out))
+    fields = {"model": model, "to": to, "tasks": task, "split": split, "limit": limit}
+    if data is not None and not task:
+        raise ConfigurationError("--data needs a task that reads it", where="--data", fix="add --task jsonl")
+    _single("export", fields, out, sets, data=data, new=new, seed=seed, as_json=as_json)
 
 
 @app.command()

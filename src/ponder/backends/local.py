@@ -12,15 +12,19 @@ from transformers import PreTrainedModel
 from ponder.core.chat import Chat
 from ponder.core.errors import ConfigurationError
 from ponder.core.plugins import load_plugin
-from ponder.core.protocols import Reference, Sampler
+from ponder.core.protocols import Reference, Runtime, Sampler
 from ponder.core.types import Caps, FloatArray, Messages, Surrogate
 from ponder.engines._openai.served import PREFIX, read_served
 from ponder.engines.local import LocalReference, LocalSampler
 from ponder.learn.train import LocalTrainer, Optimisation
 from ponder.models.adapters import is_adapter
+from ponder.models.gguf_header import read_header
 from ponder.models.load import LoadedModel, load_model, load_tokenizer, resolve_model, weights_folder
 from ponder.models.lora import Adapter, Lora
 
+GGUF = ".gguf"
+MARKERS = {"genai_config.json": "onnx", "ponder-web.json": "browser"}
+"""Files by which the folder of an artefact is known, and the engine that runs it."""
 GUESSED_PARAMETERS = 1_000_000
 """For `plan`, when a model does not exist yet."""
 
@@ -29,8 +33,8 @@ def open_sampler(model: str, *, purchases: Path | None = None, caps: Caps | None
     """A sampler by name.
 
     Args:
-        model: A model for the local engine, `openai:MODEL@URL?option=value` for one that is served, or
-            `scripted:FILE` for recorded answers.
+        model: A model for the local engine, an artefact (a `.gguf` file, an exported folder),
+            `openai:MODEL@URL?option=value` for one that is served, or `scripted:FILE` for recorded answers.
         purchases: Folder in which a served model's answers are kept, so that none is bought twice.
         caps: What a served model may use up. Whoever samples a local model in pieces keeps a `runs.caps.CapWatch`.
     """
@@ -41,8 +45,31 @@ def open_sampler(model: str, *, purchases: Path | None = None, caps: Caps | None
         served = read_served(model)
         count = _counting(served.tokenizer) if served.tokenizer else None
         return load_plugin("engines", "openai")(served, purchases=purchases, caps=caps, count=count)
+    if (engine := artefact_engine(Path(model).expanduser())) is not None:
+        return load_plugin("engines", engine)(Path(model).expanduser())
     loaded = load_model(model)
     return LocalSampler(loaded.model, loaded.chat, name=model)
+
+
+def artefact_engine(path: Path) -> str | None:
+    """Name of the engine that runs an artefact; None where it is none, but a model folder or a name."""
+    if path.suffix == GGUF and path.is_file():
+        return "gguf"
+    return next((engine for marker, engine in MARKERS.items() if (path / marker).is_file()), None)
+
+
+def open_runtime(path: Path) -> Runtime:
+    """An artefact in the engine that will run it.
+
+    Raises:
+        ConfigurationError: If there is no engine for it here.
+        DataError: If it is damaged.
+        ResourceError: If its engine is not installed, or cannot load it.
+    """
+    engine = artefact_engine(path)
+    if engine is None:
+        raise ConfigurationError("no engine here runs this artefact", where=str(path))
+    return load_plugin("engines", engine)(path)
 
 
 def _counting(tokenizer: str) -> Callable[[Messages], int]:
@@ -107,6 +134,8 @@ def model_parameters(model: str) -> int:
     """Parameters of a model without loading it; a guess when it does not exist yet, and none here when it is served."""
     if model.startswith(PREFIX):
         return 0
+    if (path := Path(model).expanduser()).suffix == GGUF and path.is_file():
+        return read_header(path).parameters
     try:
         folder = weights_folder(resolve_model(model))
     except ConfigurationError:

@@ -32,6 +32,11 @@ def open_teacher(models: str | Mapping[str, str], student: LoadedModel) -> Teach
     return RoutedTeacher({task: opened[model] for task, model in models.items()})
 
 
+def teacher_of(loaded: LoadedModel) -> Teacher:
+    """A loaded model as a teacher of students with its own tokenizer."""
+    return LocalTeacher(loaded.model)
+
+
 def _teacher(model: str, student: LoadedModel) -> Teacher:
     vocabulary = int(student.model.config.get_text_config().vocab_size)
     if model.startswith(PREFIX):

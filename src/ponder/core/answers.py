@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
+WAIT = "\nWait, "
+"""Stands where a thought would have closed, so that it goes on (s1, arXiv:2501.19393)."""
 MAX_BOX = 20_000
 """Characters in a box; a longer one counts as never closed."""
 

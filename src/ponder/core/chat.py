@@ -72,7 +72,7 @@ class Chat:
     @cached_property
     def prompt_opens_thinking(self) -> bool:
         """Whether the generation prompt already opens the thought, so that a response starts inside it."""
-        rendered = self._render((Message(role="user", content="x"),), generation=True)
+        rendered = self.render((Message(role="user", content="x"),), generation=True)
         return rendered.rstrip().endswith(THINK_OPEN)
 
     def prompt(self, messages: Messages) -> list[int]:
@@ -81,13 +81,13 @@ class Chat:
         if self._specials and any(self._special_pattern.search(text) for text in contents):
             ids = self._encode_hostile(messages)
         else:
-            rendered = self._render(messages, generation=True)
+            rendered = self.render(messages, generation=True)
             lost = [m.role for m in messages if m.content.strip() not in rendered]
             if lost:
                 raise ConfigurationError(
                     f"the chat template drops the {lost[0]} message", fix="use a model whose template has that role"
                 )
-            ids = self._encode(rendered)
+            ids = self.encode(rendered)
         return self._with_bos(ids)
 
     def response(self, text: str) -> list[int]:
@@ -97,7 +97,7 @@ class Chat:
         ids: list[int] = []
         for piece in re.split(f"({THINK_OPEN}|{THINK_CLOSE})", text):
             tag = self._specials.get(piece)
-            ids.extend([tag] if tag is not None else self._encode_as_text(piece))
+            ids.extend([tag] if tag is not None else self.encode_as_text(piece))
         return [*ids, self.end_id]
 
     def decode(self, ids: list[int]) -> str:
@@ -114,20 +114,23 @@ class Chat:
         """Text of tokens as they are, special ones included."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
-    def _render(self, messages: Messages, generation: bool) -> str:
+    def render(self, messages: Messages, generation: bool = True, thinking: bool = True) -> str:
+        """The conversation as text; `thinking` off tells the template so, which it may heed."""
         dumped = [m.model_dump(exclude_none=True) for m in messages]
+        told = {} if thinking else {"enable_thinking": False}
         return self.tokenizer.apply_chat_template(
-            dumped, chat_template=self.template, tokenize=False, add_generation_prompt=generation
+            dumped, chat_template=self.template, tokenize=False, add_generation_prompt=generation, **told
         )
 
-    def _encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text in which names of special tokens are these tokens; nothing is added."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def _encode_as_text(self, text: str) -> list[int]:
-        """Encode so that no part becomes a special token: each look-alike is cut behind its first letter."""
+    def encode_as_text(self, text: str) -> list[int]:
+        """Token ids, no part of which is a special token: each look-alike is cut behind its first letter."""
         cuts = [match.start() + 1 for match in self._special_pattern.finditer(text)] if self._specials else []
         pieces = (text[start:end] for start, end in pairwise([0, *cuts, len(text)]))
-        return [token for piece in pieces if piece for token in self._encode(piece)]
+        return [token for piece in pieces if piece for token in self.encode(piece)]
 
     def _encode_hostile(self, messages: Messages) -> list[int]:
         """Render with place-holders, then encode the template as template and the contents as text."""
@@ -144,8 +147,8 @@ class Chat:
             for m in messages
         ]
         ids: list[int] = []
-        for index, piece in enumerate(re.split("\ue000(\\d+)\ue001", self._render(hidden, generation=True))):
-            ids += self._encode_as_text(contents[int(piece)]) if index % 2 else self._encode(piece)
+        for index, piece in enumerate(re.split("\ue000(\\d+)\ue001", self.render(hidden, generation=True))):
+            ids += self.encode_as_text(contents[int(piece)]) if index % 2 else self.encode(piece)
         return ids
 
     def _with_bos(self, ids: list[int]) -> list[int]:
@@ -156,7 +159,7 @@ class Chat:
 
     def _find_end_of_turn(self) -> int:
         probe = (Message(role="user", content="q"), Message(role="assistant", content="zyx"))
-        _, found, after = self._render(probe, generation=False).rpartition("zyx")
+        _, found, after = self.render(probe, generation=False).rpartition("zyx")
         if not found:
             raise ConfigurationError("the chat template drops the assistant's message")
         closing = self._special_pattern.match(after.lstrip()) if self._specials else None

@@ -164,6 +164,7 @@ class Trainer(Protocol):
         ...
 
 
+@runtime_checkable
 class Runtime(Sampler, Protocol):
     """An artefact in the engine that will run it where it is used: a sampler that can be looked into.
 
@@ -205,4 +206,17 @@ class Exporter(Protocol):
 
     def __call__(self, model: Path, out: Path) -> Path:
         """Write the artefact and return its path."""
+        ...
+
+
+@runtime_checkable
+class Inspector(Protocol):
+    """An exporter that can read its artefact back."""
+
+    def differences(self, model: Path, artefact: Path) -> Iterable[tuple[str, str]]:
+        """(name, sentence) of everything stored in the artefact that is not the model's; nothing of it is run.
+
+        The names are those of the release gate: `rotation`, `shape`, `weights`, `template`, `tokenizer`, `bos`,
+        `end_of_turn`.
+        """
         ...

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any
 
 import gguf
 import numpy as np
+from pydantic import AfterValidator, Field
 
 from ponder.core.chat import Chat
 from ponder.core.protocols import Exporter
 from ponder.core.types import Record
+from ponder.exporters._gguf.beside import write_beside
+from ponder.exporters._gguf.blocks import check_library, needs_library
+from ponder.exporters._gguf.mixes import FORMS, MIXES
+from ponder.exporters._gguf.readback import stored_otherwise, told_otherwise
 from ponder.exporters._gguf.shape import Shape, read_shape
 from ponder.exporters._gguf.template import exported_template
-from ponder.exporters._gguf.tensors import FORMS, Checkpoint, Entry, data_of, entries
+from ponder.exporters._gguf.tensors import Checkpoint, Entry, data_of, entries
 from ponder.exporters._gguf.vocabulary import Vocabulary, read_vocabulary
 from ponder.models.load import check_folder, load_tokenizer
 from ponder.runs.files import atomic_file, require_space
@@ -23,17 +28,30 @@ OVERHEAD_BYTES = 16 * 2**20
 """For the vocabulary and the table of tensors, generously."""
 
 
+def _known(form: str) -> str:
+    if form not in FORMS:
+        raise ValueError(f"choose one of {', '.join(FORMS)}")
+    return form
+
+
 class Gguf(Record):
-    """A GGUF file of a Qwen2, Qwen3 or Llama model, written from its safetensors without llama.cpp.
+    """A GGUF file of a Qwen2, Qwen3, Llama, Mistral or SmolLM3 model, written from its safetensors.
 
     Everything that would be computed, cut into tokens or rendered otherwise there is refused.
     """
 
-    form: Literal["f32", "f16", "bf16", "q8_0"] = "q8_0"
-    """Of matrices: 4, 2, 2 and 1.06 bytes a weight; vectors stay float32."""
+    form: Annotated[str, AfterValidator(_known)] = "q8_0"
+    """Of matrices: f32, f16, bf16, q8_0 (1.06 bytes a weight), q6_k, q5_k_m, q5_k_s, q4_k_m, q4_k_s, q4_0, q3_k_m or
+    q2_k; vectors stay float32."""
+    name: str = ""
+    """Of the file and the model in it; by default the folder's."""
+    importance: dict[str, Any] = Field(default_factory=dict, exclude=True)
+    """(columns,) for each tensor's name in the checkpoint: how much each column of a matrix matters."""
 
     def __call__(self, model: Path, out: Path) -> Path:
         """Write `NAME-FORM.gguf` into a folder, whole or not at all; a file of that name is replaced.
+
+        Beside it: what Ollama and LM Studio want to know.
 
         Raises:
             ConfigurationError: If architecture, tokenizer or template cannot be expressed.
@@ -47,9 +65,11 @@ class Gguf(Record):
         template = exported_template(chat)
         checkpoint, wanted = Checkpoint(model), entries(shape, self.form)
         checkpoint.check(wanted, shape.tied)
+        if any(needs_library(entry.form) for entry in wanted):
+            check_library()
         needed = sum(_bytes(entry) for entry in wanted) + OVERHEAD_BYTES
         require_space(out, needed)
-        name = model.resolve().name
+        name = self.name or model.resolve().name
         path = out / f"{name}-{self.form}.gguf"
         with atomic_file(path, needed) as temporary:
             writer = gguf.GGUFWriter(temporary, shape.family)
@@ -62,16 +82,27 @@ class Gguf(Record):
                 writer.write_kv_data_to_file()
                 writer.write_ti_data_to_file()
                 for entry in wanted:
-                    writer.write_tensor_data(data_of(entry, checkpoint, shape))
+                    writer.write_tensor_data(data_of(entry, checkpoint, shape, self.importance.get(entry.source)))
             finally:
                 writer.close()
+        write_beside(path, chat, name)
         return path
+
+    def differences(self, model: Path, artefact: Path) -> list[tuple[str, str]]:
+        """See `ponder.core.protocols.Inspector`."""
+        shape = read_shape(model)
+        chat = Chat(load_tokenizer(model))
+        told = gguf.GGUFWriter(None, shape.family)
+        self._describe(told, self.name, shape)
+        _tokenizer(told, read_vocabulary(model, shape.vocabulary), chat, exported_template(chat))
+        expected = {key: value.value for key, value in told.kv_data[0].items()}
+        return [*told_otherwise(expected, artefact), *stored_otherwise(shape, Checkpoint(model), artefact)]
 
     def _describe(self, writer: gguf.GGUFWriter, name: str, shape: Shape) -> None:
         """The sizes under llama.cpp's keys."""
         writer.add_type(gguf.GGUFType.MODEL)
         writer.add_name(name)
-        writer.add_file_type(FORMS[self.form][1])
+        writer.add_file_type(MIXES[self.form].file)
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         writer.add_vocab_size(shape.vocabulary)
         writer.add_block_count(shape.layers)

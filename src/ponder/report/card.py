@@ -17,6 +17,7 @@ from ponder.core.types import Json
 from ponder.measure.contamination.overlap import overlap_lines
 from ponder.measure.terms import UNKNOWN, Terms
 from ponder.report.table import plain
+from ponder.runs.files import megabytes
 
 MAX_TEXT = 200
 _SPECIAL = re.compile(r"([\\`*_\[\]|#])")
@@ -55,6 +56,29 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """An artefact that passed the release gate, beside the model it was made of."""
+
+    name: str
+    """File or folder."""
+    bytes: int
+    n: int
+    """Problems, answered by both."""
+    accuracy: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    """Of the share of right answers, paired, with its 95 % interval."""
+    nats: float | None
+    """Mean divergence of the next token's distribution; None: not to be seen in its runtime."""
+    agreement: float | None
+    joules: float | None
+    """Of an answer on the machine of the gate, idle included; None: not known."""
+    memory_bytes: int | None
+    """Peak of a process that answers."""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that a card says."""
 
@@ -70,6 +94,8 @@ class Facts:
     teachers: Mapping[str, Terms] = field(default_factory=dict)
     """Whose answers it learnt from, with their terms."""
     scores: Sequence[Score] = ()
+    forms: Sequence[Form] = ()
+    """What is shipped of it."""
     version: str = ""
     """Of Ponder."""
 
@@ -85,6 +111,7 @@ def model_card(facts: Facts) -> str:
         "## Data\n" + _data(facts),
         "## Contamination\n" + _contamination(facts),
         "## Evaluation\n" + _evaluation(facts),
+        "## Forms\n" + _forms(facts) if facts.forms else "",
         "## Limits\n" + "\n".join(f"- {line}" for line in _limits(facts)),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -174,6 +201,28 @@ def _evaluation(facts: Facts) -> str:
     return "\n".join(lines)
 
 
+def _forms(facts: Facts) -> str:
+    """What each form lost against the trained model, on the same problems."""
+    head = ("file", "size", "memory", "accuracy", "lost or won (points)", "95 % interval", "nats per token",
+            "same likeliest token", "joules per answer", "n")  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", f"|---|{'--:|' * (len(head) - 1)}"]
+    for form in facts.forms:
+        interval = "-" if form.low is None or form.high is None else f"{100 * form.low:+.1f} to {100 * form.high:+.1f}"
+        cells = (
+            megabytes(form.bytes),
+            "-" if form.memory_bytes is None else megabytes(form.memory_bytes),
+            _percent(form.accuracy),
+            "-" if form.difference is None else f"{100 * form.difference:+.1f}",
+            interval,
+            "-" if form.nats is None else f"{form.nats:.2g}",
+            _percent(form.agreement),
+            "-" if form.joules is None else f"{form.joules:.2g}",
+            f"{form.n:,}",
+        )
+        lines.append(f"| {_safe(form.name)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def _limits(facts: Facts) -> list[str]:
     lines = ["It was measured on the tasks above, in the form in which they ask; anywhere else it may be worse."]
     own = [score for score in facts.scores if score.own]
@@ -183,6 +232,8 @@ def _limits(facts: Facts) -> list[str]:
         lines.append("It was measured on fewer than 100 problems: the intervals are wide.")
     if not any(step.contamination for step in facts.steps):
         lines.append("Its training data were not compared with benchmarks: a good score may be memory.")
+    if facts.forms:
+        lines.append("The forms were compared with the trained model in one runtime each; others may differ.")
     lines.append("Its reasoning is text like any other: it may be wrong where the answer is right.")
     return lines
 

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from ponder.core.types import Json
 from ponder.measure.costs.prices import PriceSheet, price_sheet
-from ponder.report import figures, foreseen, games, table
+from ponder.report import figures, foreseen, games, release, table
 from ponder.report.beside import REFERENCE, reference, titles
 from ponder.report.curves import training_curves
 from ponder.report.evaluations import MANIFEST, Evaluation, find_evaluations, read_object, stage_folders
@@ -76,7 +76,10 @@ def render(run_folder: Path, sheet: PriceSheet | None = None, limits: Limits | N
         style=Markup(style),
         script=Markup(script),
         policy=_policy(style, script),
-        sections=[_section(numbers, evaluation) for evaluation in numbers["evaluations"]],
+        sections=[
+            _section(numbers, evaluation) | _release(found.folder)
+            for evaluation, found in zip(numbers["evaluations"], evaluations, strict=True)
+        ],
         training=_training(run_folder),
         browser=Markup(embedded(browser_data(answered, prices))),
         records=_records(run_folder, evaluations),
@@ -128,6 +131,15 @@ def _section(numbers: Json, evaluation: Json) -> Json:
         + games.panels(played)
         + figures.of_published([row for row in numbers["beside"] if row["stage"] == stage], colours),
     }
+
+
+def _release(stage_folder: Path) -> Json:
+    """What the template shows of a release gate, where the stage is one."""
+    found = release.release_of(stage_folder)
+    if found is None:
+        return {"release": []}
+    refused = [(one.form, one.broken) for one in found.artefacts if not one.passed]
+    return {"release": release.release_cells(found), "release_head": release.HEAD, "refused": refused}
 
 
 def _money_note(cost: Json) -> str:

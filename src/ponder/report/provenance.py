@@ -66,7 +66,7 @@ def facts_of(stage_folder: Path, summary: Json | None = None) -> Facts:
     return Facts(
         name=name,
         base=str(first),
-        base_terms=_base_terms(str(first)),
+        base_terms=base_terms(str(first)),
         parameters=own.get("parameters") if isinstance(own.get("parameters"), int) else None,
         seed=(read_object(run / MANIFEST) or {}).get("seed"),
         steps=list(steps.values()),
@@ -163,8 +163,8 @@ def _read_terms(path: Path) -> dict[str, Terms]:
         raise ResourceError("these are not the terms of teachers", where=str(path)) from error
 
 
-def _base_terms(base: str) -> Terms:
-    """Of a model folder or a shipped model; a model of the hub is not looked up."""
+def base_terms(base: str) -> Terms:
+    """Terms of a model folder or a shipped model; a model of the hub is not looked up."""
     shipped = Path(ponder.__file__).parent / "pocket" / base
     for folder in (shipped, Path(base).expanduser()):
         if base not in ("", ".") and folder.is_dir():

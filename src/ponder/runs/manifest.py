@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from ponder.core.types import Json
@@ -12,9 +13,9 @@ from ponder.runs.keys import code_version
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pydantic", "pyarrow", "sympy")
 
 
-def package_versions() -> dict[str, str | None]:
-    """Versions of the packages that results depend on, without importing them; None when not installed."""
-    return {name: _version(name) for name in PACKAGES}
+def package_versions(more: Sequence[str] = ()) -> dict[str, str | None]:
+    """Versions of the packages that results depend on, and of others, without importing them; None: not installed."""
+    return {name: _version(name) for name in (*PACKAGES, *more)}
 
 
 def environment() -> Json:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from ponder.backends.local import open_sampler
+from ponder.backends.local import artefact_engine, open_sampler
 from ponder.core.protocols import Conversational, Sampler, Verifier, Watch
 from ponder.core.types import Completion, Json, Outcome, Problem, Sampling
 from ponder.learn.dialogue import answers
 from ponder.learn.rollout import judge
 from ponder.measure.costs.energy import Spending
-from ponder.measure.resources import Footprint, peak_memory_bytes, reset_peak_memory
+from ponder.measure.resources import Footprint, footprint, peak_memory_bytes, reset_peak_memory
 from ponder.measure.stored import trace_row
+from ponder.models.gguf_header import read_header
 from ponder.models.load import resolve_model
 from ponder.runs.interrupt import raise_if_stopped
 from ponder.runs.ledger import count_completions, look_at_counters
@@ -111,9 +113,13 @@ class Answering:
 
 
 def _footprint(name: str) -> Footprint:
-    """Size of a local model; a scripted one weighs nothing, and a served one nothing here."""
+    """Size of a local model or an artefact; a scripted one weighs nothing, and a served one nothing here."""
     if name.startswith(("scripted:", "openai:")):
         return Footprint(None, 0)
+    path = Path(name).expanduser()
+    if artefact_engine(path) is not None:
+        parameters = read_header(path).parameters if path.is_file() else None
+        return Footprint(parameters, footprint(path).disk_bytes)
     return size_of(resolve_model(name))
 
 

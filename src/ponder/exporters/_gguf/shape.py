@@ -12,8 +12,12 @@ import numpy as np
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import FloatArray, Record
 
-FAMILIES = ("llama", "qwen2", "qwen3")
-"""Values of `model_type`; llama.cpp calls these architectures the same."""
+FAMILIES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "smollm3": "smollm3"}
+"""llama.cpp's name of an architecture by its `model_type`."""
+PAIRED = ("llama", "smollm3")
+"""Architectures whose rotation turns neighbours, and not halves of a head."""
+UNROTATED_EVERY = 4
+"""Layers of SmolLM3 of which the last has no positions; llama.cpp knows no other number."""
 SCALINGS = ("default", "linear", "yarn", "llama3")
 
 
@@ -80,7 +84,7 @@ def read_shape(model: Path) -> Shape:
     try:
         width, heads, context = config["hidden_size"], config["num_attention_heads"], config["max_position_embeddings"]
         return Shape(
-            family=family,
+            family=FAMILIES[family],
             layers=config["num_hidden_layers"],
             width=width,
             inner=config["intermediate_size"],
@@ -104,11 +108,22 @@ def read_shape(model: Path) -> Shape:
         raise ConfigurationError("config.json gives a size of the wrong kind", where=where) from error
 
 
+def _rotates_as_known(config: dict[str, Any]) -> bool:
+    """Whether every fourth layer, and no other, is without positions (0 in `no_rope_layers`)."""
+    layers = config.get("num_hidden_layers", 0)
+    told = config.get("no_rope_layers")
+    if told is None:
+        return config.get("no_rope_layer_interval", UNROTATED_EVERY) == UNROTATED_EVERY
+    return list(told) == [int((layer + 1) % UNROTATED_EVERY != 0) for layer in range(layers)]
+
+
 def _refuse_variants(config: dict[str, Any], where: str) -> None:
     """Settings of these families that the tensors written here would not express."""
     wrong = {
         "hidden_act": config.get("hidden_act", "silu") != "silu",
         "use_sliding_window": bool(config.get("use_sliding_window")),
+        "sliding_window": config["model_type"] == "mistral" and config.get("sliding_window") is not None,
+        "no_rope_layers": config["model_type"] == "smollm3" and not _rotates_as_known(config),
         "attention_bias": bool(config.get("attention_bias")) and config["model_type"] != "qwen2",
         "mlp_bias": bool(config.get("mlp_bias")),
         "layer_types": any(kind != "full_attention" for kind in config.get("layer_types") or ()),

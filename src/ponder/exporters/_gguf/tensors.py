@@ -8,21 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
+from gguf import GGMLQuantizationType as Kind
 from safetensors import SafetensorError, safe_open
 
 from ponder.core.errors import ConfigurationError, DataError
 from ponder.core.types import FloatArray
-from ponder.exporters._gguf.shape import Shape
+from ponder.exporters._gguf.blocks import quantised
+from ponder.exporters._gguf.mixes import kind_of
+from ponder.exporters._gguf.shape import PAIRED, Shape
 
-FORMS = {
-    "f32": (gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
-    "f16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
-    "bf16": (gguf.GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
-    "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
-}
-"""How matrices are stored; vectors always stay float32."""
 F16_MAX = 65_504.0
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 BUFFERS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
@@ -37,31 +32,31 @@ class Entry:
     """Its name in the checkpoint; empty where it is computed."""
     name: str
     shape: tuple[int, ...]
-    form: gguf.GGMLQuantizationType
+    form: Kind
     rotated_heads: int = 0
     """Heads whose rows are reordered for llama.cpp's rotation of neighbours; 0: none."""
 
 
 def entries(shape: Shape, form: str) -> list[Entry]:
-    """All tensors in the order in which they are written."""
-    found = [_entry(EMBEDDING, "token_embd.weight", (shape.vocabulary, shape.width), form)]
+    """All tensors in the order in which they are written, each in its part of a mix."""
+    found = [_entry(shape, EMBEDDING, "token_embd.weight", (shape.vocabulary, shape.width), form)]
     if shape.scaling == "llama3":
-        found.append(Entry("", "rope_freqs.weight", (shape.head_dim // 2,), FORMS["f32"][0]))
+        found.append(Entry("", "rope_freqs.weight", (shape.head_dim // 2,), Kind.F32))
     for layer in range(shape.layers):
         found += _layer(shape, layer, form)
-    found.append(_entry("model.norm.weight", "output_norm.weight", (shape.width,), form))
+    found.append(_entry(shape, "model.norm.weight", "output_norm.weight", (shape.width,), form))
     if not shape.tied:
-        found.append(_entry(HEAD, "output.weight", (shape.vocabulary, shape.width), form))
+        found.append(_entry(shape, HEAD, "output.weight", (shape.vocabulary, shape.width), form))
     return found
 
 
 def _layer(shape: Shape, layer: int, form: str) -> Iterator[Entry]:
     here, there = f"model.layers.{layer}.", f"blk.{layer}."
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    llama = shape.family == "llama"
+    paired = shape.family in PAIRED
     matrices = {
-        "self_attn.q_proj": ("attn_q", (queries, shape.width), shape.heads if llama else 0),
-        "self_attn.k_proj": ("attn_k", (keys, shape.width), shape.kv_heads if llama else 0),
+        "self_attn.q_proj": ("attn_q", (queries, shape.width), shape.heads if paired else 0),
+        "self_attn.k_proj": ("attn_k", (keys, shape.width), shape.kv_heads if paired else 0),
         "self_attn.v_proj": ("attn_v", (keys, shape.width), 0),
         "self_attn.o_proj": ("attn_output", (shape.width, queries), 0),
         "mlp.gate_proj": ("ffn_gate", (shape.inner, shape.width), 0),
@@ -74,17 +69,17 @@ def _layer(shape: Shape, layer: int, form: str) -> Iterator[Entry]:
         matrices["self_attn.q_norm"] = ("attn_q_norm", (shape.head_dim,), 0)
         matrices["self_attn.k_norm"] = ("attn_k_norm", (shape.head_dim,), 0)
     for source, (name, size, heads) in matrices.items():
-        yield _entry(f"{here}{source}.weight", f"{there}{name}.weight", size, form, heads)
+        yield _entry(shape, f"{here}{source}.weight", f"{there}{name}.weight", size, form, heads)
     if shape.family == "qwen2":
         for source, name, size in (("q", "attn_q", queries), ("k", "attn_k", keys), ("v", "attn_v", keys)):
-            yield _entry(f"{here}self_attn.{source}_proj.bias", f"{there}{name}.bias", (size,), form)
+            yield _entry(shape, f"{here}self_attn.{source}_proj.bias", f"{there}{name}.bias", (size,), form)
 
 
-def _entry(source: str, name: str, shape: tuple[int, ...], form: str, rotated_heads: int = 0) -> Entry:
-    kind = FORMS[form][0] if len(shape) > 1 else FORMS["f32"][0]
-    if len(shape) > 1 and shape[-1] % gguf.GGML_QUANT_SIZES[kind][0]:  # rows that are no whole blocks
-        kind = FORMS["f16"][0]
-    return Entry(source, name, shape, kind, rotated_heads)
+def _entry(
+    shape: Shape, source: str, name: str, size: tuple[int, ...], form: str, rotated_heads: int = 0
+) -> Entry:
+    kind = kind_of(form, name, size[-1], shape.layers, shape.tied) if len(size) > 1 else Kind.F32
+    return Entry(source, name, size, kind, rotated_heads)
 
 
 class Checkpoint:
@@ -185,11 +180,11 @@ class Checkpoint:
             return read(opened, name)
 
 
-def data_of(entry: Entry, checkpoint: Checkpoint, shape: Shape) -> np.ndarray[Any, Any]:
-    """The bytes of one tensor as the file holds them.
+def values_of(entry: Entry, checkpoint: Checkpoint, shape: Shape) -> FloatArray:
+    """The numbers of one tensor in llama.cpp's order.
 
     Raises:
-        DataError: If a number is not finite, or too large for float16.
+        DataError: If a number is not finite.
     """
     if entry.source:
         values = checkpoint.read(entry.source)
@@ -197,11 +192,27 @@ def data_of(entry: Entry, checkpoint: Checkpoint, shape: Shape) -> np.ndarray[An
         factors = shape.frequency_factors()
         assert factors is not None
         values = factors
-    if entry.rotated_heads:
-        values = neighbours(values, entry.rotated_heads)
-    if entry.form is FORMS["f16"][0] and np.abs(values).max(initial=0.0) > F16_MAX:
+    return neighbours(values, entry.rotated_heads) if entry.rotated_heads else values
+
+
+def data_of(
+    entry: Entry, checkpoint: Checkpoint, shape: Shape, importance: FloatArray | None = None
+) -> np.ndarray[Any, Any]:
+    """The bytes of one tensor as the file holds them.
+
+    Args:
+        entry: Which.
+        checkpoint: Where its numbers are.
+        shape: Of the model.
+        importance: (columns,) of the inputs that it is multiplied with; see `models.importance`.
+
+    Raises:
+        DataError: If a number is not finite, or too large for float16.
+    """
+    values = values_of(entry, checkpoint, shape)
+    if entry.form is Kind.F16 and np.abs(values).max(initial=0.0) > F16_MAX:
         raise DataError(f"the tensor {entry.source} has numbers too large for float16", fix="export bf16 or f32")
-    return np.ascontiguousarray(gguf.quants.quantize(values, entry.form))
+    return quantised(values, entry.form, importance)
 
 
 def neighbours(values: FloatArray, heads: int) -> FloatArray:

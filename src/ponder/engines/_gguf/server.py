@@ -1,0 +1,129 @@
+"""llama.cpp's own server inside this process, by the pinned wheel `xllamacpp`, which nothing else imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import xllamacpp
+
+from ponder.core.errors import ConfigurationError, PonderError, ResourceError
+from ponder.core.types import Json
+from ponder.models.gguf_header import GgufHeader
+
+MAX_CONTEXT = 4096
+"""Tokens of a prompt and its answer together, unless more is asked for."""
+SECONDS = 600.0
+"""That one request may take."""
+
+
+class LlamaServer:
+    """A model that answers on a port of the loopback interface, which only the holder of a random key can use.
+
+    Args:
+        path: A GGUF file whose header has been checked.
+        header: That header.
+        context: Tokens of a prompt and its answer; None: as the model has it, at most `MAX_CONTEXT`.
+        slots: Requests that are answered at once.
+        threads: Of arithmetic.
+
+    Raises:
+        ResourceError: If llama.cpp cannot load the file.
+    """
+
+    def __init__(self, path: Path, header: GgufHeader, context: int | None, slots: int, threads: int) -> None:
+        """Load the model."""
+        trained = int(header.of_model("context_length"))
+        self.context = min(trained, context or MAX_CONTEXT)
+        self.slots = slots
+        key = secrets.token_hex(16)
+        params = xllamacpp.CommonParams()  # type: ignore[attr-defined]
+        params.model.path = str(path)
+        params.n_ctx, params.n_parallel = self.context * slots, slots
+        params.hostnames, params.port, params.api_keys = ["127.0.0.1"], 0, [key]
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+        params.n_threads_http = slots + 2
+        params.verbosity, params.warmup, params.check_tensors, params.offline = -1, False, True, True
+        params.cache_ram_mib, params.ctx_shift, params.ui = 0, False, False
+        try:
+            self._server = xllamacpp.Server(params)  # type: ignore[attr-defined]
+        except (RuntimeError, ValueError) as error:
+            raise ResourceError(f"llama.cpp cannot load this model: {error}", where=str(path)) from error
+        limits = httpx.Limits(max_connections=slots + 2, max_keepalive_connections=slots + 2)
+        self._client = httpx.Client(
+            base_url=self._server.listening_address,
+            headers={"authorization": f"Bearer {key}"},
+            timeout=SECONDS,
+            limits=limits,
+            trust_env=False,
+        )
+
+    def post(self, path: str, body: Json) -> Json:
+        """One request, whole; may be called from several threads.
+
+        Raises:
+            ConfigurationError: If the server does not take it.
+            PonderError: If the server fails.
+        """
+        try:
+            reply = self._client.post(path, json=body)
+        except httpx.HTTPError as error:
+            raise PonderError(f"llama.cpp does not answer: {type(error).__name__}", where=path) from error
+        return self._read(reply.status_code, reply.content, path)
+
+    @contextmanager
+    def stream(self, path: str, body: Json) -> Iterator[Iterator[Json]]:
+        """One request, event by event; leaving the block cancels what is left.
+
+        Raises:
+            ConfigurationError: If the server does not take it.
+            PonderError: If the server fails.
+        """
+        try:
+            with self._client.stream("POST", path, json={**body, "stream": True}) as reply:
+                if reply.status_code != 200:
+                    self._read(reply.status_code, reply.read(), path)
+                yield self._events(reply.iter_lines(), path)
+        except httpx.HTTPError as error:
+            raise PonderError(f"llama.cpp does not answer: {type(error).__name__}", where=path) from error
+
+    def close(self) -> None:
+        """Give the model's memory back."""
+        if self._server is not None:
+            self._client.close()
+            self._server = None
+
+    def _events(self, lines: Iterator[str], path: str) -> Iterator[Json]:
+        for line in lines:
+            kind, _, rest = line.partition(": ")
+            if kind == "error":
+                self._read(500, rest.encode(), path)
+            if kind == "data" and rest != "[DONE]":
+                yield json.loads(rest)
+
+    def _read(self, status: int, content: bytes, path: str) -> Json:
+        try:
+            body: Any = json.loads(content)
+        except ValueError as error:
+            raise PonderError("llama.cpp answered with something else than JSON", where=path) from error
+        if status == 200 and isinstance(body, dict):
+            return body
+        found = body.get("error", body) if isinstance(body, dict) else body
+        said = str(found.get("message", found) if isinstance(found, dict) else found)[:300]
+        kind = ConfigurationError if 400 <= status < 500 else PonderError
+        raise kind(f"llama.cpp refuses this: {said}", where=path)
+
+
+def default_threads() -> int:
+    """Cores for arithmetic: all but one, because llama.cpp's threads wait by turning and choke a busy machine."""
+    told = os.environ.get("PONDER_THREADS", "")
+    if told.isdigit() and int(told):
+        return int(told)
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+    return max(1, usable - 1)
