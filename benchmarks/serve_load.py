@@ -41,6 +41,9 @@ def measure(name: str, asked: Namespace, folder: Path) -> Json:
     own = Side("ponder", "serve_ponder", settings={"threads": threads})
     peers = [Side(f"llama.cpp {form}", "serve_llama", "llama", {"threads": threads, "form": form}) for form in FORMS]
     result = compare_choices(own, peers, plan, asked.pairs)
+    own_row = result["sides"]["ponder"]  # its server is a process of its own, and the clients are not meant
+    own_row["peak_bytes"] = max(turn["server_bytes"] for turn in own_row["turns"])
+    result["memory_ratio"] = own_row["peak_bytes"] / result["sides"][result["best_peer"]]["peak_bytes"]
     for row in result["sides"].values():
         for percentile in ("p50_seconds", "p90_seconds"):
             row[percentile] = median(turn[percentile] for turn in row["turns"])

@@ -21,6 +21,7 @@ from ponder.core.types import Finish
 from ponder.engines._session import Session
 from serving import NAME, Scripted, Served, serving, until
 
+from ponder._cli_serve import serve_model  # isort: skip
 from ponder.serve import app as app_module  # isort: skip
 from ponder.serve import worker as worker_module  # isort: skip
 from ponder.serve.audit import Audit  # isort: skip
@@ -362,6 +363,12 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         found = command("--port", str(port))
         assert found.returncode == 3 and str(port) in found.stderr and "--port" in found.stderr
+
+
+def test_texts_are_logged_only_into_an_audit_log() -> None:
+    with pytest.raises(ConfigurationError, match="--audit"):
+        serve_model("pocket-base", "127.0.0.1", 0, None, name=None, audit=None, log_content=True,
+                    break_loops=False, max_thinking_tokens=None)  # fmt: skip
 
 
 def test_ipv6_alone_is_enough() -> None:

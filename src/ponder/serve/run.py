@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvicorn
 
-from ponder.core.types import Record
+from ponder.core.types import Record, Sampling
 from ponder.measure.costs.energy import machine_meter
 from ponder.measure.costs.prices import price_sheet
 from ponder.models.load import load_model
@@ -54,7 +54,7 @@ def serve(
         options: How.
 
     Raises:
-        ConfigurationError: If the model cannot be loaded, or a price sheet cannot be read.
+        ConfigurationError: If the model cannot be loaded or cannot think as asked, or a price sheet cannot be read.
         ResourceError: If the audit log cannot be written.
     """
     options = options or Options()
@@ -62,8 +62,10 @@ def serve(
     with bound:
         loaded = load_model(model)
         name = options.name or (Path(model).resolve().name if Path(model).is_dir() else model)
+        worker = Worker(loaded, name, limits.requests)
+        worker.check(Sampling(max_thinking_tokens=options.thinking.max_tokens, break_loops=options.thinking.break_loops))
         service = Service(
-            Worker(loaded, name, limits.requests),
+            worker,
             name,
             limits,
             thinking=options.thinking,
