@@ -63,12 +63,13 @@ def serve(
         loaded = load_model(model)
         name = options.name or (Path(model).resolve().name if Path(model).is_dir() else model)
         worker = Worker(loaded, name, limits.requests)
-        worker.check(Sampling(max_thinking_tokens=options.thinking.max_tokens, break_loops=options.thinking.break_loops))
+        asked = options.thinking
+        worker.check(Sampling(max_thinking_tokens=asked.max_tokens, break_loops=asked.break_loops))
         service = Service(
             worker,
             name,
             limits,
-            thinking=options.thinking,
+            thinking=asked,
             purse=Purse(name, machine_meter(), price_sheet()),
             audit=None if options.audit is None else Audit(options.audit, options.log_content),
             watch=Watch(loaded.path),
