@@ -6,9 +6,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from engine_models import chat, model
+from ponder.core.types import Completion, Finish, Messages, Sampling, Usage
 
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
@@ -23,9 +24,12 @@ pytest.importorskip("starlette")
 from ponder.models.load import LoadedModel  # noqa: E402
 from ponder.serve.app import Service, application  # noqa: E402
 from ponder.serve.binding import bind  # noqa: E402
+from ponder.serve.engine import Answer, Draw, Piece  # noqa: E402
 from ponder.serve.guard import LOOPBACK_HOSTS  # noqa: E402
+from ponder.serve.keys import Keys  # noqa: E402
 from ponder.serve.limits import Limits  # noqa: E402
 from ponder.serve.run import _config  # noqa: E402
+from ponder.serve.worker import Worker  # noqa: E402
 
 NAME = "tiny"
 FAMILY = "qwen3"
@@ -89,14 +93,70 @@ class Served:
             return found
 
 
+@dataclass
+class Letters:
+    """A speaker without a tokenizer: every character is a token."""
+
+    digest: str = "letters"
+
+    def prompt(self, messages: Messages) -> list[int]:
+        return [ord(letter) for message in messages for letter in message.content]
+
+    def spell(self, ids: Sequence[int]) -> str:
+        return "".join(map(chr, ids))
+
+
+@dataclass
+class Scripted:
+    """An engine that says given texts, sample by sample, a letter for each token."""
+
+    texts: Sequence[tuple[str, Finish]]
+    speaker: Letters = field(default_factory=Letters)
+    positions: int | None = 1000
+    vocabulary: int = 0x110000
+    alive: bool = True
+    waiting: int = 0
+    pause: float = 0.0
+    asked: list[Draw] = field(default_factory=list)
+
+    def check(self, sampling: Sampling) -> None:
+        pass
+
+    def submit(self, work: Draw) -> None:
+        self.asked.append(work)
+        threading.Thread(target=self._say, args=(work,)).start()
+
+    def cancel(self, work: Draw) -> None:
+        work.cancelled = True
+
+    def stop(self) -> None:
+        self.alive = False
+
+    def _say(self, work: Draw) -> None:
+        for sample in range(work.samples):
+            text, finish = self.texts[sample % len(self.texts)]
+            for end in range(1, len(text) + 1) if work.streamed else ():
+                time.sleep(self.pause)
+                work.tell(Piece(sample, text[:end]))
+            ids = tuple(map(ord, text))
+            usage = Usage(prompt_tokens=len(work.ids), completion_tokens=len(ids))
+            if not work.cancelled:
+                done = Completion(text=text, finish=finish, prompt_tokens=work.ids, tokens=ids, usage=usage)
+                work.tell(Answer(sample, done, None))
+
+
 @contextmanager
-def serving(limits: Limits | None = None, key: str | None = None, anyone: bool = False) -> Iterator[Served]:
-    """A server over a tiny random model."""
+def serving(
+    limits: Limits | None = None, key: str | None = None, anyone: bool = False, engine: Any = None, **options: Any
+) -> Iterator[Served]:
+    """A server over a tiny random model or another engine; `key` may be several, with commas."""
     limits = limits or Limits()
-    service = Service(LoadedModel(model(FAMILY), chat(), Path()), NAME, limits)
-    app = application(service, key=key, hosts=None if anyone else LOOPBACK_HOSTS, limits=limits)
+    engine = engine or Worker(LoadedModel(model(FAMILY), chat(), Path()), NAME, limits.requests)
+    service = Service(engine, NAME, limits, **options)
+    keys = Keys(key.split(",") if key else ())
+    app = application(service, keys=keys, hosts=None if anyone else LOOPBACK_HOSTS, limits=limits)
     server = uvicorn.Server(_config(app, limits))
-    bound = bind("127.0.0.1", 0, key)
+    bound = bind("127.0.0.1", 0, bool(key))
     thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
     thread.start()
     try:

@@ -28,11 +28,12 @@ from ponder.stages._tasks import draw_problems, open_tasks
 
 gguf = pytest.importorskip("gguf")
 
+from ponder.engines._expectations import Expectations  # noqa: E402
+from ponder.engines._scores import score  # noqa: E402
 from ponder.exporters._gguf import tensors, vocabulary  # noqa: E402
 from ponder.exporters._gguf.shape import read_shape  # noqa: E402
 from ponder.exporters._gguf.template import exported_template  # noqa: E402
 from ponder.exporters.gguf import Gguf  # noqa: E402
-from ponder.serve.scoring import score  # noqa: E402
 
 _COMMON: dict[str, Any] = {
     "vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
@@ -122,7 +123,7 @@ def test_llama_cpp_computes_the_same(tmp_path: Path, family: str) -> None:
         asked["logit_bias"] = [[whole, 1000.0]]  # of a token that is a character: llama.cpp tells of no other
         reply = server.post("/completion", asked)
         got = {one["id"]: one["logprob"] for one in reply["completion_probabilities"][0]["top_logprobs"]}
-        found = score(model(family), [[*ids, 0]], VOCABULARY)[0]
+        found = score(Expectations(model(family)), [[*ids, 0]], VOCABULARY)[0]
         right = dict(zip(found.top_ids[-1].tolist(), found.top_logprobs[-1].tolist(), strict=True))
         assert len(got) == 20
         for token, logprob in got.items():

@@ -20,7 +20,8 @@ from serving import NAME, Served, serving, until
 
 from ponder.core.errors import ConfigurationError, ResourceError  # isort: skip
 from ponder.serve.limits import Limits  # isort: skip
-from ponder.serve.binding import bind, read_key  # isort: skip
+from ponder.serve.binding import bind  # isort: skip
+from ponder.serve.keys import read_keys  # isort: skip
 
 KEY = "sk-a-long-and-secret-key"
 BODY = json.dumps({"model": NAME, "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}).encode()
@@ -162,7 +163,9 @@ def test_bodies_that_are_no_proper_json(opened: Served, body: bytes) -> None:
     {"stop": ""}, {"stop": ["a", 1]}, {"stop": "x" * 201}, {"seed": 2**64}, {"seed": 0.5}, {"seed": "1"},
     {"logprobs": 5}, {"logprobs": True, "top_logprobs": 21}, {"top_logprobs": 2},
     {"logprobs": True, "top_logprobs": 10**9},
-    {"stream": "yes"}, {"tools": [{}]}, {"response_format": {"type": "json_object"}}, {"grammar": "root ::= x"},
+    {"stream": "yes"}, {"tools": [{}]}, {"response_format": {"type": "json_schema"}},
+    {"response_format": {"type": "xml"}},
+    {"grammar": "root ::= x"},
     {"chat_template": "{{ 1 }}"}, {"presence_penalty": 0.5}, {"logit_bias": {"5": 100}}, {"guided_regex": "(a+)+"},
     {"model": 7}, {"model": None},
 ])  # fmt: skip
@@ -216,16 +219,16 @@ def test_idle_connections_keep_nobody_out(opened: Served) -> None:
 def test_addresses_that_others_reach_need_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     for host in ("0.0.0.0", "::", ""):
         with pytest.raises(ConfigurationError, match="needs a key"):
-            bind(host, 0, None)
-    bind("0.0.0.0", 0, KEY).close()
-    with bind("127.0.0.1", 0, None) as taken, pytest.raises(ResourceError, match="cannot listen"):
-        bind("127.0.0.1", taken.getsockname()[1], None)
+            bind(host, 0, False)
+    bind("0.0.0.0", 0, True).close()
+    with bind("127.0.0.1", 0, False) as taken, pytest.raises(ResourceError, match="cannot listen"):
+        bind("127.0.0.1", taken.getsockname()[1], False)
     with pytest.raises(ResourceError, match="no such address"):
-        bind("no.such.host.invalid", 0, None)
+        bind("no.such.host.invalid", 0, False)
     for wrong in ("", " x", "x\n", "schlüssel"):
         monkeypatch.setenv("PONDER_SERVE_KEY", wrong)
         with pytest.raises(ConfigurationError):
-            read_key()
+            read_keys()
 
 
 def command(*arguments: str) -> list[str]:

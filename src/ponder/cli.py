@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ponder import __version__, _commands_traces, _commands_truth
+from ponder import __version__, _commands_serve, _commands_traces, _commands_truth
 from ponder.core.errors import Interrupted, PonderError
 
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder. [default: a folder under runs/]")]
@@ -302,26 +302,6 @@ def export(
 
 
 @app.command()
-def serve(
-    model: Annotated[str, typer.Argument(help="pocket-base, pocket-teacher, a folder or a hub id.")],
-    host: Annotated[str, typer.Option(help="Address to listen on; all but this machine's need a key.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free one.")] = 8000,
-    name: Annotated[str | None, typer.Option(help="What clients call the model. [default: its name]")] = None,
-) -> None:
-    """Serve a model over HTTP, as OpenAI's interface has it.
-
-    Clients must show the key in $PONDER_SERVE_KEY, if that is set. Ctrl-C or SIGTERM lets running answers end.
-    """
-    from ponder.serve.binding import bind, read_key
-
-    key = read_key()
-    bound = bind(host, port, key)
-    from ponder.serve.run import serve as serve_model
-
-    serve_model(model, bound, key, lambda url: typer.echo(f"serving {model} at {url}/v1"), name)
-
-
-@app.command()
 def doctor(as_json: Json = False) -> None:
     """Check this machine and this installation.
 
@@ -349,6 +329,7 @@ def init(
     typer.echo(f"\nnext: ponder run {folder / 'recipe.yaml'} --out {folder / 'run'}")
 
 
+_commands_serve.register(app)
 _commands_traces.register(app)
 _commands_truth.register(app)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -108,6 +109,10 @@ class Chat:
             clean_up_tokenization_spaces=False,
         )
         return f"{THINK_OPEN}\n{text}" if self.prompt_opens_thinking and THINK_OPEN not in text else text
+
+    def spell(self, ids: Sequence[int]) -> str:
+        """Text of tokens as they are, special ones included."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     def render(self, messages: Messages, generation: bool = True, thinking: bool = True) -> str:
         """The conversation as text; `thinking` off tells the template so, which it may heed."""

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from ponder.core.errors import PonderError, ResourceError
 from ponder.core.types import Sampling
 from ponder.engines._cohort import Cohort, Finished, Job
+from ponder.engines._constraint import Constraint
 from ponder.engines._drawing import Drawn, draw
 from ponder.engines._forward import Forward
 from ponder.engines._native_cache import grown
@@ -57,6 +58,8 @@ class Ending:
     """(V,) whether a token can complete a stop string; None without stop strings."""
     met: Callable[[list[int]], bool]
     """Whether tokens contain a stop string."""
+    constraint: Constraint | None = None
+    """What answers are held to."""
 
 
 class Decoder:
@@ -108,9 +111,12 @@ class Decoder:
         """Forget the jobs of some prompts, whether they wait or are being drawn; between two steps of `run`."""
         self._waiting = deque(job for job in self._waiting if job.prompt not in prompts)
         for cohort in self.cohorts:
-            gone = [row for row, (prompt, _) in enumerate(cohort.members()) if prompt in prompts]
+            members = cohort.members()
+            gone = [row for row, (prompt, _) in enumerate(members) if prompt in prompts]
             if gone:
                 cohort.remove(torch.tensor(gone))
+                if self._ending.constraint is not None:
+                    self._ending.constraint.forget([members[row] for row in gone])
         self.cohorts = [cohort for cohort in self.cohorts if cohort.rows]
 
     def run(self, jobs: Sequence[Job]) -> Iterator[list[Finished]]:
@@ -194,6 +200,8 @@ class Decoder:
     def _advance(self, cohorts: list[Cohort], logits: Tensor) -> list[Finished]:
         """Draw and append a token for all rows of some cohorts, and take out what is finished."""
         uniform = torch.cat([cohort.chance() for cohort in cohorts])
+        if self._ending.constraint is not None:
+            self._ending.constraint.hold(cohorts, logits)
         drawn = draw(logits, self._sampling, uniform, self._forward.kernels)
         self.drawn += len(logits)
         self._check(cohorts, drawn)
@@ -209,6 +217,8 @@ class Decoder:
             gone = self._ended(cohort, tokens, logits.shape[-1])
             if len(gone):
                 finished += cohort.remove(gone)
+        if self._ending.constraint is not None:
+            self._ending.constraint.forget([(one.prompt, one.sample) for one in finished])
         self.cohorts = [cohort for cohort in self.cohorts if cohort.rows]
         return finished
 

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Teacher
 from ponder.core.types import FloatArray, TopK, Trace
-from ponder.models.head import check_head, forward_of, longest_shared
-from ponder.models.packed import PackedLayout
-from ponder.models.scoring import Scorer, scorer_of
+from ponder.engines._expectations import PASS_TOKENS, Expectations, Pair
 
-TEACHER_TOKENS = 4096
-"""Packed tokens that a teacher reads in one pass, unless one trace is longer."""
-LOGIT_ENTRIES = 1 << 22
-"""Logits held at a time (rows x vocabulary)."""
 ANY_TASK = "*"
-
-
-@dataclass(slots=True)
-class _Family:
-    """Traces that begin with the same prompt, which is then read once."""
-
-    prompt: tuple[int, ...]
-    members: list[int]
-    """Places among the traces that were asked about."""
 
 
 class LocalTeacher:
@@ -43,19 +26,15 @@ class LocalTeacher:
         max_tokens: Packed tokens of one pass.
     """
 
-    def __init__(self, model: PreTrainedModel, vocabulary: int | None = None, max_tokens: int = TEACHER_TOKENS) -> None:
+    def __init__(self, model: PreTrainedModel, vocabulary: int | None = None, max_tokens: int = PASS_TOKENS) -> None:
         """Try the model once."""
-        check_head(model)
-        own = int(model.config.get_text_config().vocab_size)
-        self._model, self._max_tokens = model.eval(), max_tokens
-        self._vocabulary = min(own, vocabulary or own)
-        self._share_up_to = longest_shared(model, rounded=False)
+        self._expectations = Expectations(model.eval(), vocabulary, max_tokens)
 
     @torch.inference_mode()
     def logprobs(self, traces: Sequence[Trace]) -> list[FloatArray]:
         """See `Teacher.logprobs`; the prompt is NaN."""
         found = [np.full(_length(trace), np.nan, np.float32) for trace in traces]
-        for place, start, everywhere in self._expectations(traces):
+        for place, start, everywhere in self._expectations.of(_pairs(traces)):
             tokens = traces[place].completion.tokens or ()
             target = torch.tensor(tokens[start : start + len(everywhere)], device=everywhere.device)
             first = _length(traces[place]) - len(tokens) + start
@@ -66,7 +45,7 @@ class LocalTeacher:
     @torch.inference_mode()
     def top(self, traces: Sequence[Trace], k: int) -> list[TopK]:
         """See `Teacher.top`; k above the vocabulary gives all of it."""
-        k = min(k, self._vocabulary)
+        k = min(k, self._expectations.vocabulary)
         found = [
             TopK(
                 np.full((_length(trace), k), -1, np.int32),
@@ -75,7 +54,7 @@ class LocalTeacher:
             )
             for trace in traces
         ]
-        for place, start, everywhere in self._expectations(traces):
+        for place, start, everywhere in self._expectations.of(_pairs(traces)):
             values, ids = everywhere.topk(k)
             rest = everywhere.scatter(1, ids, -torch.inf).logsumexp(1)
             first = _length(traces[place]) - len(traces[place].completion.tokens or ()) + start
@@ -84,97 +63,6 @@ class LocalTeacher:
             found[place].logprobs[rows] = values.cpu().numpy()
             found[place].tail[rows] = rest.cpu().numpy()
         return found
-
-    def _expectations(self, traces: Sequence[Trace]) -> Iterator[tuple[int, int, Tensor]]:
-        """(place of a trace, first completion token, (n, V) log-probabilities of the tokens from there)."""
-        scorer = scorer_of(self._model, rounded=False)
-        per_chunk = max(1, LOGIT_ENTRIES // int(self._model.config.get_text_config().vocab_size))
-        for families in self._passes(traces):
-            hidden = self._read(families, traces)
-            for place, rows in hidden:
-                for start in range(0, len(rows), per_chunk):
-                    yield place, start, self._distribution(scorer, rows[start : start + per_chunk])
-
-    def _distribution(self, scorer: Scorer, hidden: Tensor) -> Tensor:
-        return scorer.logits(hidden)[:, : self._vocabulary].log_softmax(-1)
-
-    def _passes(self, traces: Sequence[Trace]) -> Iterator[list[_Family]]:
-        """Families of at most `max_tokens` together; a large family is cut, and its prompt read again."""
-        order = sorted(range(len(traces)), key=lambda i: (-len(_prompt(traces[i])), _prompt(traces[i]), i))
-        families: list[_Family] = []
-        room = 0
-        for place in order:
-            if not traces[place].completion.tokens:
-                continue
-            prompt = _prompt(traces[place])
-            shared = bool(families) and families[-1].prompt == prompt and _length(traces[place]) <= self._share_up_to
-            cost = len(traces[place].completion.tokens or ()) + (0 if shared else len(prompt))
-            if cost > room and families:
-                yield families
-                families, shared, cost = [], False, _length(traces[place])
-            if not families:
-                room = max(self._max_tokens, cost)
-            if shared:
-                families[-1].members.append(place)
-            else:
-                families.append(_Family(prompt, [place]))
-            room -= cost
-        if families:
-            yield families
-
-    def _read(self, families: list[_Family], traces: Sequence[Trace]) -> list[tuple[int, Tensor]]:
-        """Last hidden states that predict each completion token, per place."""
-        families = sorted(families, key=lambda family: -len(family.members))
-        packed = _Packed()
-        for family in families:
-            packed.add(family.prompt, [(traces[place].completion.tokens or ()) for place in family.members])
-        device = self._model.device
-        tokens, positions, rows = packed.laid_out()
-        layout = PackedLayout([len(trunk) for trunk in packed.trunks], device, packed.branch_lengths())
-        wanted = torch.tensor([row for part in rows for row in part], device=device)
-        hidden = forward_of(self._model)(
-            torch.tensor(tokens, device=device), torch.tensor(positions, device=device), layout, wanted
-        )
-        members = [place for family in families for place in family.members]
-        return list(zip(members, hidden.split([len(part) for part in rows]), strict=True))
-
-
-class _Packed:
-    """Prompts and their completions as the rows of one pass. A completion's last token predicts nothing: it is left."""
-
-    def __init__(self) -> None:
-        self.trunks: list[tuple[int, ...]] = []
-        self.tails: list[list[tuple[int, ...]]] = []
-        self._prompts: list[int] = []
-
-    def add(self, prompt: tuple[int, ...], completions: list[tuple[int, ...]]) -> None:
-        """A prompt and its completions, none empty; one alone needs no branch."""
-        tails = [completion[:-1] for completion in completions]
-        alone = len(tails) == 1
-        self.trunks.append(prompt + tails[0] if alone else prompt)
-        self.tails.append([] if alone else tails)
-        self._prompts.append(len(prompt))
-
-    def branch_lengths(self) -> list[list[int]]:
-        """Of the completions that have anything to read."""
-        return [[len(tail) for tail in tails if tail] for tails in self.tails]
-
-    def laid_out(self) -> tuple[list[int], list[int], list[list[int]]]:
-        """Tokens, positions, and for every completion the rows that predict its tokens."""
-        tokens = [token for trunk in self.trunks for token in trunk]
-        positions = [i for trunk in self.trunks for i in range(len(trunk))]
-        rows: list[list[int]] = []
-        start = 0
-        for trunk, tails, prompt in zip(self.trunks, self.tails, self._prompts, strict=True):
-            last = start + prompt - 1
-            if not tails:
-                rows.append(list(range(last, start + len(trunk))))
-            for tail in tails:
-                rows.append([last, *range(len(tokens), len(tokens) + len(tail))])
-                tokens += tail
-                positions += range(prompt, prompt + len(tail))
-            start += len(trunk)
-        return tokens, positions, rows
 
 
 class RoutedTeacher:
@@ -248,6 +136,10 @@ class Together:
 
 def _prompt(trace: Trace) -> tuple[int, ...]:
     return trace.completion.prompt_tokens or ()
+
+
+def _pairs(traces: Sequence[Trace]) -> list[Pair]:
+    return [(_prompt(trace), trace.completion.tokens or ()) for trace in traces]
 
 
 def _length(trace: Trace) -> int:

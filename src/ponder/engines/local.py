@@ -19,6 +19,7 @@ from ponder.core.protocols import Sampler, Watch
 from ponder.core.types import Completion, Finish, FloatArray, Messages, Sampling, Usage
 from ponder.engines._budget import budget
 from ponder.engines._cohort import Finished, Job
+from ponder.engines._constraint import Constraint, Grammars
 from ponder.engines._decode import Decoder, Ending, Limits
 from ponder.engines._drawing import sequence_key
 from ponder.engines._session import Session
@@ -67,6 +68,7 @@ class LocalSampler:
         self.name = name or type(model).__name__
         self._model, self._chat, self._policy_step = model, chat, policy_step
         self._budget_bytes, self._max_batch, self._rounded = budget_bytes, max_batch or MAX_BATCH, rounded
+        self._grammars: Grammars | None = None
 
     def generate(
         self, prompts: Sequence[Messages], samples: int, sampling: Sampling, watch: Watch | None = None
@@ -179,9 +181,35 @@ class LocalSampler:
             opened=self._chat.prompt_opens_thinking,
             candidates=texts.candidates(shape.vocabulary, device),
             met=texts.met,
+            constraint=self._constraint(sampling),
         )
         limits, dtype = self._limits(shape, share), cache_dtype(self._model, self._rounded)
         return Decoder(self._model, sampling, ending, limits, dtype, self._rounded)
+
+    def check(self, sampling: Sampling) -> None:
+        """Refuse a way of sampling that this model cannot do, before anything is drawn.
+
+        Raises:
+            ConfigurationError: See `generate`.
+            ResourceError: If a package for it is missing.
+        """
+        self._tags(sampling)
+        self._constraint(sampling)
+
+    def _constraint(self, sampling: Sampling) -> Constraint | None:
+        """What holds answers to a JSON schema, if that is asked for.
+
+        Raises:
+            ConfigurationError: If the schema is not one that can be followed, or stop strings could cut the answer.
+            ResourceError: If the package for it is missing.
+        """
+        if sampling.json_schema is None:
+            return None
+        if sampling.stop:
+            raise ConfigurationError("an answer that is held to a JSON schema cannot have stop strings", where="stop")
+        if self._grammars is None:
+            self._grammars = Grammars(self._chat, shape_of(self._model, self._rounded).vocabulary)
+        return Constraint.of(self._grammars, sampling.json_schema)
 
     def _tags(self, sampling: Sampling) -> tuple[int, int] | None:
         if sampling.max_thinking_tokens is None:

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import socket
 
 from ponder.core.errors import ConfigurationError, ResourceError
-
-KEY_VARIABLE = "PONDER_SERVE_KEY"
-
-
-def read_key() -> str | None:
-    """The key that clients must show, from the environment only: arguments and files are seen by others.
-
-    Raises:
-        ConfigurationError: If it is set to something that no header can carry.
-    """
-    key = os.environ.get(KEY_VARIABLE)
-    if key is not None and not (key and key.isascii() and key.isprintable() and key == key.strip()):
-        raise ConfigurationError(
-            "the key is empty, or has characters that a header cannot carry",
-            where=KEY_VARIABLE,
-            fix="unset it, or use letters and digits",
-        )
-    return key
+from ponder.serve.keys import KEY_VARIABLE
 
 
-def bind(host: str, port: int, key: str | None) -> socket.socket:
+def bind(host: str, port: int, locked: bool) -> socket.socket:
     """A listening socket.
+
+    Args:
+        host: Name or address.
+        port: 0 is any free one.
+        locked: Whether clients must show a key.
 
     Raises:
         ConfigurationError: If others than this machine could reach it and there is no key.
@@ -40,7 +27,7 @@ def bind(host: str, port: int, key: str | None) -> socket.socket:
         family, _, _, _, address = found[0]
     except (OSError, UnicodeError) as error:
         raise ResourceError("there is no such address", where=where, fix="use 127.0.0.1") from error
-    if key is None and not is_loopback(str(address[0])):
+    if not locked and not is_loopback(str(address[0])):
         raise ConfigurationError(
             "anybody who reaches this machine could use the model: this address needs a key",
             where=where,

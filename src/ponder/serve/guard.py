@@ -7,14 +7,13 @@ route that is added later can be reached without passing here.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 from typing import Any
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ponder.serve.failures import Refusal
+from ponder.serve.keys import Keys
 from ponder.serve.limits import Limits
 
 OPEN_PATHS = frozenset({"/health"})
@@ -28,16 +27,16 @@ class Guard:
 
     Args:
         app: What is guarded.
-        key: Clients must show it as a bearer token; None: everybody who reaches the socket may ask.
+        keys: Clients must show one of them as a bearer token; none: everybody who reaches the socket may ask. The
+            scope then holds the short name of the key that was shown as `ponder.key`.
         hosts: Names that a `Host` header may give; None: any, which needs a key.
         limits: Size and slowness of a body.
     """
 
-    def __init__(self, app: ASGIApp, *, key: str | None, hosts: frozenset[str] | None, limits: Limits) -> None:
-        """Keep only the key's hash."""
-        assert key is not None or hosts is not None, "a server without a key must know its own name"
-        self._app, self._hosts, self._limits = app, hosts, limits
-        self._key = None if key is None else _hash(key.encode())
+    def __init__(self, app: ASGIApp, *, keys: Keys, hosts: frozenset[str] | None, limits: Limits) -> None:
+        """Look at nothing yet."""
+        assert keys or hosts is not None, "a server without a key must know its own name"
+        self._app, self._hosts, self._limits, self._keys = app, hosts, limits, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with what is wrong."""
@@ -63,7 +62,7 @@ class Guard:
         if any(origin.lower() not in (f"http://{host}", f"https://{host}") for origin in origins):
             raise Refusal(403, "a page of another origin may not use this server", code="origin_not_allowed")
         if scope["path"] not in OPEN_PATHS:
-            self._check_key(_values(headers, b"authorization"))
+            scope["ponder.key"] = self._holder(_values(headers, b"authorization"))
         if any(value.lower() not in ("", "identity") for value in _values(headers, b"content-encoding")):
             raise Refusal(415, "compressed requests are not read", code="unsupported_encoding")
         for length in _values(headers, b"content-length"):
@@ -81,13 +80,15 @@ class Guard:
             raise Refusal(403, "this server does not go by that name", code="host_not_allowed")
         return host
 
-    def _check_key(self, given: list[str]) -> None:
-        if self._key is None:
-            return
+    def _holder(self, given: list[str]) -> str:
+        """The short name of the key that was shown; empty where none is needed."""
+        if not self._keys:
+            return ""
         scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        same = hmac.compare_digest(_hash(token.strip().encode("latin-1")), self._key)
-        if not (same and scheme.lower() == "bearer"):
+        holder = self._keys.holder(token.strip())
+        if holder is None or scheme.lower() != "bearer":
             raise Refusal(401, "this server wants its key: Authorization: Bearer KEY", code="invalid_api_key")
+        return holder
 
 
 class _Body:
@@ -126,6 +127,3 @@ def _too_large(limits: Limits) -> Refusal:
 def _values(headers: list[tuple[bytes, bytes]], name: bytes) -> list[str]:
     return [value.decode("latin-1").strip() for key, value in headers if key.lower() == name]
 
-
-def _hash(token: bytes) -> bytes:
-    return hashlib.sha256(token).digest()

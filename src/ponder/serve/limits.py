@@ -16,6 +16,12 @@ class Limits(Record):
     """From the end of a request's headers to the end of its body; slower is refused with 408."""
     requests: int = Field(default=256, ge=1)
     """Accepted and not yet answered; more are refused with 429."""
+    requests_per_key: int = Field(default=256, ge=1)
+    """The same, of the holders of one key."""
+    head_seconds: float = Field(default=20.0, gt=0.0)
+    """From a request's first byte, or a connection's beginning, to the end of the headers; then it is closed."""
+    read_seconds: float = Field(default=60.0, gt=0.0)
+    """How long a client may read nothing of an answer that fills its connection; then it is closed."""
     connections: int = Field(default=1024, ge=1)
     """Open at once; more are refused with 503."""
     messages: int = Field(default=1000, ge=1)

@@ -8,12 +8,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ponder.core.answers import split_thinking
-from ponder.core.chat import Chat
 from ponder.core.types import Completion, Finish, Json
-from ponder.serve.scoring import Scores
-from ponder.serve.thinking import Parter
-from ponder.serve.worker import Answer
+from ponder.engines._scores import Scores
+from ponder.serve.engine import Answer, Speaker
+from ponder.serve.thinking import Parter, parted
 
 LOWEST = -9999.0
 """Stands for minus infinity, which JSON cannot say; the number that OpenAI uses."""
@@ -27,22 +25,24 @@ class Reply:
     """One reply to a chat request, whole or in pieces."""
 
     model: str
-    chat: Chat
+    speaker: Speaker
     counted: bool = True
     """Whether a stream ends with the usage."""
+    held: bool = False
+    """Whether answers are held to a form: then only a leading thought is one, whatever the answer quotes."""
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
     _parters: dict[int, Parter] = field(default_factory=dict)
     _told: dict[int, str] = field(default_factory=dict)
 
-    def whole(self, answers: Sequence[Answer]) -> Json:
+    def whole(self, answers: Sequence[Answer], usage: Json) -> Json:
         """All answers, in the order of the samples."""
         choices = []
         for answer in sorted(answers, key=lambda answer: answer.sample):
-            thought = split_thinking(answer.completion.text)
-            message: Json = {"role": "assistant", "content": thought.answer}
-            if thought.thinking:
-                message["reasoning_content"] = thought.thinking
+            thinking, content = parted(answer.completion.text, self.held)
+            message: Json = {"role": "assistant", "content": content}
+            if thinking:
+                message["reasoning_content"] = thinking
             choices.append(
                 {
                     "index": answer.sample,
@@ -51,7 +51,7 @@ class Reply:
                     "finish_reason": _finish(answer.completion),
                 }
             )
-        return self._frame("chat.completion") | {"choices": choices, "usage": _usage(answers)}
+        return self._frame("chat.completion") | {"choices": choices, "usage": usage}
 
     def opening(self, samples: int) -> bytes:
         """The first pieces of a stream: the role of every choice."""
@@ -59,7 +59,7 @@ class Reply:
 
     def grown(self, sample: int, text: str, last: bool = False) -> bytes:
         """Pieces for what a sample's text has grown by."""
-        parter = self._parters.setdefault(sample, Parter())
+        parter = self._parters.setdefault(sample, Parter(self.held))
         new = text[len(self._told.get(sample, "")) :]
         self._told[sample] = text
         names = {True: "reasoning_content", False: "content"}
@@ -70,14 +70,14 @@ class Reply:
         rest = self.grown(answer.sample, answer.completion.text, last=True)
         return rest + self._piece(answer.sample, {}, _finish(answer.completion), self._logprobs(answer))
 
-    def closing(self, answers: Sequence[Answer]) -> bytes:
+    def closing(self, usage: Json) -> bytes:
         """The end of a stream."""
-        usage = self._frame("chat.completion.chunk") | {"choices": [], "usage": _usage(answers)}
-        return (_event(usage) if self.counted else b"") + DONE
+        last = self._frame("chat.completion.chunk") | {"choices": [], "usage": usage}
+        return (_event(last) if self.counted else b"") + DONE
 
     def _frame(self, kind: str) -> Json:
         frame = {"id": self.id, "object": kind, "created": self.created, "model": self.model}
-        return frame | {"system_fingerprint": f"fp_{self.chat.digest}"}
+        return frame | {"system_fingerprint": f"fp_{self.speaker.digest}"}
 
     def _piece(self, sample: int, delta: Json, finish: str | None = None, logprobs: Json | None = None) -> bytes:
         choice = {"index": sample, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
@@ -98,11 +98,11 @@ class Reply:
         return {"content": content, "refusal": None}
 
     def _entry(self, token: int, logprob: float) -> Json:
-        text = self.chat.tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = self.speaker.spell([token])
         return {"token": text, "token_id": token, "logprob": _number(logprob), "bytes": list(text.encode())}
 
 
-def scored(model: str, chat: Chat, sequences: Sequence[Sequence[int]], scores: Sequence[Scores]) -> Json:
+def scored(model: str, speaker: Speaker, sequences: Sequence[Sequence[int]], scores: Sequence[Scores]) -> Json:
     """The reply to a request for scores: tokens are named by their ids, and the first of each has none."""
     choices = []
     for index, (tokens, found) in enumerate(zip(sequences, scores, strict=True)):
@@ -110,7 +110,7 @@ def scored(model: str, chat: Chat, sequences: Sequence[Sequence[int]], scores: S
         choices.append(
             {
                 "index": index,
-                "text": chat.tokenizer.decode(list(tokens), skip_special_tokens=False),
+                "text": speaker.spell(tokens),
                 "logprobs": {
                     "tokens": [_named(token) for token in tokens],
                     "token_logprobs": [None, *map(_number, found.logprobs.tolist())],
@@ -126,7 +126,7 @@ def scored(model: str, chat: Chat, sequences: Sequence[Sequence[int]], scores: S
     total = sum(map(len, sequences))
     frame: Json = {"id": f"cmpl-{secrets.token_hex(12)}", "object": "text_completion", "created": int(time.time())}
     usage = {"prompt_tokens": total, "completion_tokens": 0, "total_tokens": total}
-    return frame | {"model": model, "system_fingerprint": f"fp_{chat.digest}", "choices": choices, "usage": usage}
+    return frame | {"model": model, "system_fingerprint": f"fp_{speaker.digest}", "choices": choices, "usage": usage}
 
 
 def failed(body: Json) -> bytes:
@@ -136,17 +136,6 @@ def failed(body: Json) -> bytes:
 
 def _event(data: Json) -> bytes:
     return b"data: " + json.dumps(data, ensure_ascii=False, allow_nan=False).encode() + b"\n\n"
-
-
-def _usage(answers: Sequence[Answer]) -> Json:
-    usages = [answer.completion.usage for answer in answers]
-    prompt, completion = usages[0].prompt_tokens, sum(usage.completion_tokens for usage in usages)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "completion_tokens_details": {"reasoning_tokens": sum(usage.thinking_tokens for usage in usages)},
-    }
 
 
 def _finish(completion: Completion) -> str:

@@ -10,17 +10,22 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from ponder.core.types import Message, Sampling
+from ponder.serve.budgets import Effort, Thinking
 from ponder.serve.failures import Refusal
 from ponder.serve.limits import MAX_STOP_CHARACTERS, MAX_STOPS, MAX_TOP, MAX_TOP_SAMPLED, Limits
 
 UNSUPPORTED = {
-    "tools": [], "tool_choice": "none", "functions": [], "response_format": {"type": "text"}, "logit_bias": {},
+    "tools": [], "tool_choice": "none", "functions": [], "logit_bias": {},
     "presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty": 1, "min_p": 0, "modalities": ["text"],
     "grammar": "", "json_schema": None, "guided_json": None, "guided_regex": None, "guided_grammar": None,
-    "structured_outputs": None, "chat_template": None, "chat_template_kwargs": {}, "best_of": 1, "suffix": "",
+    "structured_outputs": None, "chat_template": None, "chat_template_kwargs": {}, "suffix": "",
 }  # fmt: skip
 """Fields that would change the answer, which this server cannot do, with the value that means nothing. Others that it
 does not know (`user`, `metadata`, `store`, ...) are not read."""
+
+
+ANY_OBJECT = '{"type": "object"}'
+MAX_WAITS = 8
 
 
 class _Asked(BaseModel):
@@ -58,6 +63,33 @@ class StreamOptions(_Asked):
     include_usage: bool = False
 
 
+class NamedSchema(_Asked):
+    """A JSON schema as OpenAI wraps it."""
+
+    name: str | None = None
+    fields: dict[str, JsonValue] = Field(alias="schema")
+
+
+class ResponseFormat(_Asked):
+    """What form the answer has."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: NamedSchema | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema goes with the type json_schema")
+        return self
+
+    @property
+    def schema_text(self) -> str | None:
+        """The schema that the answer is held to, as JSON."""
+        if self.json_schema is not None:
+            return json.dumps(self.json_schema.fields, sort_keys=True)
+        return ANY_OBJECT if self.type == "json_object" else None
+
+
 class ChatRequest(_Asked):
     """`POST /v1/chat/completions`."""
 
@@ -71,6 +103,14 @@ class ChatRequest(_Asked):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     max_thinking_tokens: int | None = Field(default=None, ge=0, le=2**31)
     """Ponder's own: when the thought is this long it is closed, and the model answers."""
+    reasoning_effort: Effort | None = None
+    waits: int | None = Field(default=None, ge=0, le=MAX_WAITS)
+    """Ponder's own: how often a thought that would close is sent on."""
+    break_loops: bool | None = None
+    """Ponder's own: whether a thought that repeats itself is closed."""
+    best_of: int | None = Field(default=None, ge=1)
+    """Ponder's own: answers that are drawn and voted on; the one of the majority is told."""
+    response_format: ResponseFormat | None = None
     n: int | None = Field(default=None, ge=1)
     stop: str | list[str] | None = None
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**64)
@@ -87,6 +127,10 @@ class ChatRequest(_Asked):
             raise ValueError("top_logprobs needs logprobs: true")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise ValueError("max_tokens and max_completion_tokens are two names of one limit")
+        if self.best_of and self.best_of > 1 and (self.stream or self.samples > 1):
+            raise ValueError("best_of is a vote on one answer that is told whole: without n and stream")
+        if self.reasoning_effort is not None and self.max_thinking_tokens is not None:
+            raise ValueError("reasoning_effort and max_thinking_tokens are two names of one limit")
         return self
 
     @property
@@ -103,16 +147,25 @@ class ChatRequest(_Asked):
         """The request's seed, or a fresh one where it leaves it to chance."""
         return secrets.randbits(63) if self.seed is None else self.seed
 
-    def sampling(self, room: int | None, default_tokens: int) -> Sampling:
+    @property
+    def drawn(self) -> int:
+        """Completions that are drawn."""
+        return max(self.samples, self.best_of or 1)
+
+    def sampling(self, room: int | None, default_tokens: int, thinking: Thinking) -> Sampling:
         """How completions are drawn, in the room (tokens) that the prompt leaves of the context."""
         asked = self.max_completion_tokens or self.max_tokens or default_tokens
+        tokens = asked if room is None else min(asked, room)
         return Sampling(
             temperature=1.0 if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
             top_k=max(0, self.top_k or 0),
-            max_new_tokens=asked if room is None else min(asked, room),
-            max_thinking_tokens=self.max_thinking_tokens,
+            max_new_tokens=tokens,
+            max_thinking_tokens=thinking.budget(self.max_thinking_tokens, self.reasoning_effort, tokens),
+            waits=self.waits or 0,
+            break_loops=thinking.break_loops if self.break_loops is None else self.break_loops,
             stop=self.stops,
+            json_schema=None if self.response_format is None else self.response_format.schema_text,
         )
 
 
@@ -148,8 +201,9 @@ def read_chat(body: bytes, model: str, limits: Limits) -> ChatRequest:
     request = _read(ChatRequest, body, model)
     if len(request.messages) > limits.messages:
         raise Refusal(400, f"a conversation may have {limits.messages} messages", param="messages")
-    if request.samples > limits.samples:
-        raise Refusal(400, f"n may be at most {limits.samples}", param="n")
+    if request.drawn > limits.samples:
+        name = "n" if request.samples > limits.samples else "best_of"
+        raise Refusal(400, f"{name} may be at most {limits.samples}", param=name)
     return request
 
 

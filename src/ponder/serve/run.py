@@ -9,44 +9,74 @@ from pathlib import Path
 
 import uvicorn
 
+from ponder.core.types import Record, Sampling
+from ponder.measure.costs.energy import machine_meter
+from ponder.measure.costs.prices import price_sheet
 from ponder.models.load import load_model
 from ponder.serve.app import Service, application
+from ponder.serve.audit import Audit
 from ponder.serve.binding import is_loopback
+from ponder.serve.budgets import Thinking
+from ponder.serve.connection import connection_of
 from ponder.serve.guard import LOOPBACK_HOSTS
+from ponder.serve.keys import Keys
 from ponder.serve.limits import Limits
+from ponder.serve.spending import Purse
+from ponder.serve.watch import Watch
+from ponder.serve.worker import Worker
 
 MAX_HEADER_BYTES = 16 * 1024
 
 
+class Options(Record):
+    """How a model is served."""
+
+    name: str | None = None
+    """What clients call it; None: its own name, or the folder's."""
+    limits: Limits = Limits()
+    thinking: Thinking = Thinking()
+    audit: Path | None = None
+    """File for a line about every request."""
+    log_content: bool = False
+    """Whether these lines hold prompts and answers."""
+
+
 def serve(
-    model: str,
-    bound: socket.socket,
-    key: str | None,
-    announce: Callable[[str], None],
-    name: str | None = None,
-    limits: Limits | None = None,
+    model: str, bound: socket.socket, keys: Keys, announce: Callable[[str], None], options: Options | None = None
 ) -> None:
     """Serve a model until SIGINT or SIGTERM, then let what has begun come to its end.
 
     Args:
         model: As for `ponder.models.load.resolve_model`.
         bound: Listening socket, see `ponder.serve.binding.bind`; closed in the end.
-        key: That clients must show.
+        keys: That clients must show.
         announce: Told the server's URL once it is ready.
-        name: What clients call the model; by default the name or the folder's name.
-        limits: Of requests.
+        options: How.
 
     Raises:
-        ConfigurationError: If the model cannot be loaded.
+        ConfigurationError: If the model cannot be loaded or cannot think as asked, or a price sheet cannot be read.
+        ResourceError: If the audit log cannot be written.
     """
-    limits = limits or Limits()
+    options = options or Options()
+    limits = options.limits
     with bound:
         loaded = load_model(model)
-        own_name = name or (Path(model).resolve().name if Path(model).is_dir() else model)
-        service = Service(loaded, own_name, limits)
+        name = options.name or (Path(model).resolve().name if Path(model).is_dir() else model)
+        worker = Worker(loaded, name, limits.requests)
+        asked = options.thinking
+        worker.check(Sampling(max_thinking_tokens=asked.max_tokens, break_loops=asked.break_loops))
+        service = Service(
+            worker,
+            name,
+            limits,
+            thinking=asked,
+            purse=Purse(name, machine_meter(), price_sheet()),
+            audit=None if options.audit is None else Audit(options.audit, options.log_content),
+            watch=Watch(loaded.path),
+        )
         address = bound.getsockname()
         hosts = LOOPBACK_HOSTS if is_loopback(address[0]) else None
-        app = application(service, key=key, hosts=hosts, limits=limits)
+        app = application(service, keys=keys, hosts=hosts, limits=limits)
         server = uvicorn.Server(_config(app, limits))
         for number in (signal.SIGTERM, signal.SIGINT):  # a stop that was asked for is no failure: exit code 0
             signal.signal(number, lambda *_: setattr(server, "should_exit", True))
@@ -58,7 +88,7 @@ def serve(
 def _config(app: object, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http="h11",
+        http=connection_of(limits.head_seconds, limits.read_seconds),
         ws="none",
         lifespan="on",
         log_level="warning",

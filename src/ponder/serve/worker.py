@@ -3,90 +3,32 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from transformers import PreTrainedModel
-
 from ponder.core.errors import ConfigurationError, PonderError, ResourceError
 from ponder.core.types import Completion, Sampling
+from ponder.engines._expectations import PASS_TOKENS, Expectations
+from ponder.engines._scores import score
 from ponder.engines._session import Session
 from ponder.engines.local import LocalSampler
+from ponder.models.load import LoadedModel
+from ponder.serve.engine import Answer, Draw, Event, Piece, Score, Scored
 from ponder.serve.failures import Refusal
-from ponder.serve.scoring import PACKED_TOKENS, Scores, score
 
 _log = logging.getLogger("ponder.serve")
 MAX_SESSIONS = 4
 """Ways of sampling that are drawn in turns, a token each; what differs from all of them waits."""
 TELL_SECONDS = 0.05
 """Between two pieces of a streamed answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What is settled of a sample's text so far."""
-
-    sample: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A sample that is finished."""
-
-    sample: int
-    completion: Completion
-    scores: Scores | None
-    """Of prompt and completion, where log-probabilities were asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What a request for scores gets."""
-
-    scores: list[Scores]
-
-
-Event = Piece | Answer | Scored | Refusal
-"""What a request is told: pieces and answers, or scores, or at last why there are none."""
-
-
-@dataclass(eq=False, slots=True)
-class Draw:
-    """A request for completions."""
-
-    ids: tuple[int, ...]
-    """Rendered prompt."""
-    seed: int
-    samples: int
-    sampling: Sampling
-    """Its seed is left at 0, so that requests of other seeds are drawn together."""
-    tell: Callable[[Event], None]
-    streamed: bool = False
-    top: int | None = None
-    """Likeliest tokens beside each sampled one; None: no log-probabilities."""
-    cancelled: bool = False
-    """Set by whoever asked, once nobody waits for the answer."""
-    left: int = field(init=False)
-    told: dict[int, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """All samples are to be drawn."""
-        self.left = self.samples
-
-
-@dataclass(eq=False, slots=True)
-class Score:
-    """A request for scores of token ids."""
-
-    sequences: Sequence[Sequence[int]]
-    top: int
-    tell: Callable[[Event], None]
-    cancelled: bool = False
+RESTARTS = 3
+"""Of the thread, when a mistake has ended it."""
+REST_SECONDS = 1.0
+"""Before the first restart; doubled before each further one."""
 
 
 @dataclass(slots=True)
@@ -102,28 +44,43 @@ class _Batch:
 class Worker:
     """Owns a model. `submit` may be called from any thread, and events are told from the worker's.
 
+    A mistake that ends its thread is told to whoever waits; the next request after a pause starts another, three times.
+
     Args:
-        sampler: Of the model; nobody else uses it.
-        model: The same model, in evaluation mode.
+        loaded: The model; nobody else uses it.
+        name: Of the model.
         max_requests: That are accepted and not answered yet.
     """
 
-    def __init__(self, sampler: LocalSampler, model: PreTrainedModel, max_requests: int) -> None:
+    def __init__(self, loaded: LoadedModel, name: str, max_requests: int) -> None:
         """Begin to wait for requests."""
-        self._sampler, self._model, self._max_requests = sampler, model, max_requests
+        self.speaker = loaded.chat
+        self._sampler, self._max_requests = LocalSampler(loaded.model, loaded.chat, name=name), max_requests
+        self._expectations = Expectations(loaded.model.eval())
+        self.positions = self._sampler.positions
+        self.vocabulary = int(loaded.model.config.get_text_config().vocab_size)
         self._batches: dict[Sampling, _Batch] = {}
         self._draws: deque[Draw] = deque()
         self._scores: deque[Score] = deque()
         self._open: set[Draw | Score] = set()
-        self._changed = threading.Condition()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="ponder-model", daemon=True)
-        self._thread.start()
+        self._changed, self._checking = threading.Condition(), threading.Lock()
+        self._stopping, self._crashes, self._rest_until = False, 0, 0.0
+        self._thread = self._begun()
 
     @property
     def alive(self) -> bool:
         """Whether requests are still answered."""
         return self._thread.is_alive() and not self._stopping
+
+    @property
+    def waiting(self) -> int:
+        """Requests that are accepted and not answered yet."""
+        return len(self._open)
+
+    def check(self, sampling: Sampling) -> None:
+        """See `ponder.serve.engine.Engine.check`; schemas are compiled one at a time."""
+        with self._checking:
+            self._sampler.check(sampling)
 
     def submit(self, work: Draw | Score) -> None:
         """Let a request wait for its turn.
@@ -132,8 +89,9 @@ class Worker:
             Refusal: 429 if too many wait, 503 if the worker has stopped.
         """
         with self._changed:
+            self._revive()
             if not self.alive:
-                raise Refusal(503, "the model is not running", code="model_stopped")
+                raise Refusal(503, "the model is not running", code="model_stopped", retry_after=self._pause())
             if len(self._open) >= self._max_requests:
                 raise Refusal(429, "the server is busy", code="server_busy", retry_after=1)
             self._open.add(work)
@@ -157,6 +115,21 @@ class Worker:
             self._changed.notify()
         self._thread.join()
 
+    def _begun(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name="ponder-model", daemon=True)
+        thread.start()
+        return thread
+
+    def _revive(self) -> None:
+        """Start again after a crash, once the pause is over."""
+        if self._thread.is_alive() or self._stopping or self._crashes > RESTARTS or self._pause() > 0:
+            return
+        self._batches.clear()
+        self._thread = self._begun()
+
+    def _pause(self) -> int:
+        return max(0, math.ceil(self._rest_until - time.monotonic()))
+
     def _run(self) -> None:
         try:
             while self._wait():
@@ -165,12 +138,15 @@ class Worker:
                 for sampling in list(self._batches):
                     self._advance(sampling)
         finally:
-            self._stopping = True
             with self._changed:
+                self._rest_until = time.monotonic() + REST_SECONDS * 2**self._crashes
+                self._crashes += 1
                 left = list(self._open)
                 self._open.clear()
+                self._draws.clear()
+                self._scores.clear()
             for work in left:
-                work.tell(Refusal(503, "the server is stopping", code="model_stopped"))
+                work.tell(Refusal(503, "the model has stopped", code="model_stopped", retry_after=self._pause()))
 
     def _wait(self) -> bool:
         """Wait until there is something to do; False once there is nothing more to do."""
@@ -193,7 +169,7 @@ class Worker:
         with self._changed:
             while self._scores:
                 tokens = sum(map(len, self._scores[0].sequences))
-                if taken and (total + tokens > PACKED_TOKENS or self._scores[0].top != taken[0].top):
+                if taken and (total + tokens > PASS_TOKENS or self._scores[0].top != taken[0].top):
                     break
                 taken.append(self._scores.popleft())
                 total += tokens
@@ -203,7 +179,7 @@ class Worker:
         if not wanted:
             return
         try:
-            scores = score(self._model, [ids for work in wanted for ids in work.sequences], wanted[0].top)
+            scores = score(self._expectations, [ids for work in wanted for ids in work.sequences], wanted[0].top)
         except (PonderError, RuntimeError, MemoryError) as error:
             for work in wanted:
                 self._end(work, _failure(error))
@@ -262,7 +238,7 @@ class Worker:
         draw = batch.draws[place]
         scores = None
         if draw.top is not None and not draw.cancelled:
-            scores = score(self._model, [[*draw.ids, *(completion.tokens or ())]], draw.top)[0]
+            scores = score(self._expectations, [[*draw.ids, *(completion.tokens or ())]], draw.top)[0]
         draw.left -= 1
         answer = Answer(sample, completion, scores)
         if draw.left:
