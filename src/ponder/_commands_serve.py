@@ -25,6 +25,12 @@ def serve(
     max_thinking_tokens: Annotated[
         int | None, typer.Option(min=0, help="Of a thought, where a request does not say.")
     ] = None,
+    answer_within: Annotated[
+        str | None, typer.Option(help="Think as long as lets nine of ten answers come in this time: 8s, 500ms.")
+    ] = None,
+    curve: Annotated[
+        Path | None, typer.Option(help="Evaluation with --budgets, from which --answer-within chooses.")
+    ] = None,
 ) -> None:
     """Serve a model over HTTP, as OpenAI's interface has it.
 
@@ -36,4 +42,5 @@ def serve(
     serve_model(
         model, host, port, keys, name=name, audit=audit, log_content=log_content,
         break_loops=break_loops, max_thinking_tokens=max_thinking_tokens,
+        answer_within=answer_within, curve=curve,
     )  # fmt: skip

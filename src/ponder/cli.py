@@ -238,6 +238,7 @@ def evaluate(
     limit: Limit = None,
     samples: Samples = None,
     protocol: Annotated[str | None, typer.Option(help="Sampling by name: published or greedy.")] = None,
+    budgets: Annotated[str | None, typer.Option(help="Thinking budgets in tokens to measure too: 0,32,64.")] = None,
     out: Out = None,
     new: New = False,
     seed: Seed = None,
@@ -251,7 +252,7 @@ def evaluate(
     from ponder._cli_run import labelled
 
     fields = {"models": labelled(model), "tasks": task, "splits": split, "limit": limit, "samples": samples}
-    fields["protocol"] = protocol
+    fields |= {"protocol": protocol, "budgets": budgets}
     if seed is not None:
         fields["seed"] = seed  # the evaluation has a seed of its own
     _single("evaluate", fields, out, sets, data=data, new=new, seed=None, as_json=as_json)

@@ -13,11 +13,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
@@ -89,6 +97,12 @@ class Sampling(Record):
     """Text that follows a forced `</think>` and begins the answer, such as "The answer is"."""
     json_schema: str | None = None
     """JSON schema, as JSON, that the answer behind the thought is held to while it is drawn."""
+
+    @model_validator(mode="after")
+    def _shaped_once(self) -> Self:
+        if self.commit and self.json_schema is not None:
+            raise ValueError("an answer is begun by `commit` or held to `json_schema`, not both")
+        return self
 
     @model_serializer(mode="wrap")
     def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

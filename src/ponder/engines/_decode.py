@@ -12,11 +12,12 @@ from transformers import PreTrainedModel
 
 from ponder.core.errors import PonderError, ResourceError
 from ponder.core.types import Sampling
-from ponder.engines._cohort import Cohort, Finished, Job
+from ponder.engines._cohort import FORCED, Cohort, Finished, Job
 from ponder.engines._constraint import Constraint
 from ponder.engines._drawing import Drawn, draw
 from ponder.engines._forward import Forward
 from ponder.engines._native_cache import grown
+from ponder.engines._steering import Manners, Steering
 
 PREFILL_TOKENS = 8192
 """Most prompt tokens of one forward pass, unless a single prompt is longer."""
@@ -54,6 +55,8 @@ class Ending:
     """Tokens that open and close a thought; None where no budget is kept."""
     opened: bool
     """Whether prompts end inside a thought."""
+    manners: Manners | None
+    """For thoughts that are steered token by token; None where a budget alone is kept, or nothing."""
     candidates: Tensor | None
     """(V,) whether a token can complete a stop string; None without stop strings."""
     met: Callable[[list[int]], bool]
@@ -91,6 +94,7 @@ class Decoder:
             self._forward = Forward(model, rounded)
         self._limits, self._cache_dtype = limits, cache_dtype
         self._stops: Tensor | None = None
+        self._steerings: dict[tuple[int, int], Steering] = {}
         self._waiting: deque[Job] = deque()
 
     def add(self, jobs: Sequence[Job]) -> None:
@@ -115,8 +119,7 @@ class Decoder:
             gone = [row for row, (prompt, _) in enumerate(members) if prompt in prompts]
             if gone:
                 cohort.remove(torch.tensor(gone))
-                if self._ending.constraint is not None:
-                    self._ending.constraint.forget([members[row] for row in gone])
+                self._forget([members[row] for row in gone])
         self.cohorts = [cohort for cohort in self.cohorts if cohort.rows]
 
     def run(self, jobs: Sequence[Job]) -> Iterator[list[Finished]]:
@@ -210,17 +213,37 @@ class Decoder:
         for cohort, tokens, logprobs in zip(
             cohorts, drawn.tokens.split(sizes), drawn.logprobs.split(sizes), strict=True
         ):
-            limit = self._sampling.max_thinking_tokens
-            if limit is not None and self._ending.tags is not None:
-                tokens, logprobs = cohort.budget(tokens, logprobs, limit, self._ending.tags)
+            tokens, logprobs = self._settled(cohort, tokens, logprobs)
             cohort.push(tokens, logprobs)
             gone = self._ended(cohort, tokens, logits.shape[-1])
             if len(gone):
                 finished += cohort.remove(gone)
-        if self._ending.constraint is not None:
-            self._ending.constraint.forget([(one.prompt, one.sample) for one in finished])
+        self._forget([(one.prompt, one.sample) for one in finished])
         self.cohorts = [cohort for cohort in self.cohorts if cohort.rows]
         return finished
+
+    def _settled(self, cohort: Cohort, tokens: Tensor, logprobs: Tensor) -> tuple[Tensor, Tensor]:
+        """Drawn tokens (n,) and log-probabilities (n,), those replaced that the thought's rules forbid."""
+        limit, manners = self._sampling.max_thinking_tokens, self._ending.manners
+        if manners is None:
+            kept = limit is not None and self._ending.tags is not None
+            return cohort.budget(tokens, logprobs, limit, self._ending.tags) if kept else (tokens, logprobs)
+        taken = []
+        for member, token in zip(cohort.members(), tokens.tolist(), strict=True):
+            steering = self._steerings.get(member)
+            if steering is None:
+                steering = self._steerings[member] = Steering(self._sampling, manners)
+            taken.append(steering.take(token))
+        forced = torch.tensor([is_forced for _, is_forced in taken], device=tokens.device)
+        settled = torch.tensor([token for token, _ in taken], device=tokens.device)
+        return settled, logprobs.masked_fill(forced, FORCED)
+
+    def _forget(self, members: Sequence[tuple[int, int]]) -> None:
+        """What was kept of samples (prompt, sample) that have left."""
+        for member in members:
+            self._steerings.pop(member, None)
+        if self._ending.constraint is not None:
+            self._ending.constraint.forget(members)
 
     def _ended(self, cohort: Cohort, tokens: Tensor, vocabulary: int) -> Tensor:
         """Rows (k,) of a cohort that ended with these tokens (n,), on the CPU."""

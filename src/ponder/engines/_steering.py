@@ -37,6 +37,11 @@ def is_steered(sampling: Sampling) -> bool:
     return sampling.max_thinking_tokens is not None or sampling.waits > 0 or sampling.break_loops
 
 
+def is_followed(sampling: Sampling) -> bool:
+    """Whether more is asked of the thought than a budget: every token is then looked at."""
+    return sampling.waits > 0 or sampling.break_loops or bool(sampling.commit and is_steered(sampling))
+
+
 def refuse_without_tags(sampling: Sampling) -> None:
     """What an engine says of a model whose thinking tags are no single tokens.
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from ponder.core.answers import WAIT
 from ponder.core.chat import Chat
 from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Sampler, Watch
@@ -23,6 +24,7 @@ from ponder.engines._constraint import Constraint, Grammars
 from ponder.engines._decode import Decoder, Ending, Limits
 from ponder.engines._drawing import sequence_key
 from ponder.engines._session import Session
+from ponder.engines._steering import Manners, is_followed, is_steered, refuse_without_tags
 from ponder.engines._stops import Texts
 from ponder.engines._support import Shape, cache_dtype, shape_of
 from ponder.models.head import check_head, hidden_states
@@ -179,6 +181,7 @@ class LocalSampler:
             stop_ids=frozenset(i for i in self._chat.stop_ids if i < shape.vocabulary),
             tags=self._tags(sampling),
             opened=self._chat.prompt_opens_thinking,
+            manners=self._manners(sampling),
             candidates=texts.candidates(shape.vocabulary, device),
             met=texts.met,
             constraint=self._constraint(sampling),
@@ -212,16 +215,21 @@ class LocalSampler:
         return Constraint.of(self._grammars, sampling.json_schema)
 
     def _tags(self, sampling: Sampling) -> tuple[int, int] | None:
-        if sampling.max_thinking_tokens is None:
-            return None
         opening, closing = self._chat.think_open, self._chat.think_close
+        if not is_steered(sampling):
+            return None
         if opening is None or closing is None:
-            raise ConfigurationError(
-                "a thinking budget needs <think> and </think> as single tokens, which this model lacks",
-                where="max_thinking_tokens",
-                fix="leave it out, or use a model with thinking tags",
-            )
+            refuse_without_tags(sampling)
+            return None
         return opening, closing
+
+    def _manners(self, sampling: Sampling) -> Manners | None:
+        tags = self._tags(sampling)
+        if tags is None or not is_followed(sampling):
+            return None
+        chat = self._chat
+        commit = tuple(chat.encode_as_text(f"\n\n{sampling.commit}")) if sampling.commit else ()
+        return Manners(*tags, chat.prompt_opens_thinking, tuple(chat.encode_as_text(WAIT)), commit)
 
     def _limits(self, shape: Shape, share: float) -> Limits:
         allowed = int((self._budget_bytes or budget(self._model.device)) * share)

@@ -147,11 +147,14 @@ def forest(title: str, marks: Sequence[Mark]) -> Markup:
     return svg.markup()
 
 
-def lines(title: str, series: Sequence[Series], x_label: str, shade_from: float | None = None) -> Markup:
-    """Shares of one along a count, a band for the interval; what lies beyond `shade_from` is shaded."""
+def lines(
+    title: str, series: Sequence[Series], x_label: str, shade_from: float | None = None, whole: bool = True
+) -> Markup:
+    """Shares of one along a count (`whole`) or a measure, a band for the interval; beyond `shade_from` it is shaded."""
     svg = Svg(270, title)
     positions = sorted({mark.x for one in series for mark in one.marks})
-    x = _Scale(positions[0] - 0.3, positions[-1] + 0.3, LEFT, svg.width - RIGHT)
+    margin = 0.3 if whole else 0.05 * (positions[-1] - positions[0] or 1.0)
+    x = _Scale(positions[0] - margin, positions[-1] + margin, LEFT, svg.width - RIGHT)
     y = _Scale(0.0, 1.0, svg.height - BOTTOM, TOP)
     if shade_from is not None and shade_from < positions[-1]:
         start = max(x.low, shade_from + 0.5)
@@ -163,7 +166,9 @@ def lines(title: str, series: Sequence[Series], x_label: str, shade_from: float 
         svg,
         x,
         y,
-        [int(p) for p in positions if len(positions) <= 16 or p % 2 == 0],
+        [int(p) for p in positions if len(positions) <= 16 or p % 2 == 0]
+        if whole
+        else nice_ticks(positions[0], positions[-1], 6),
         [0, 0.25, 0.5, 0.75, 1],
         x_label,
     )

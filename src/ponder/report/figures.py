@@ -64,6 +64,43 @@ def of_evaluation(
     return [chart for chart in found if chart is not None]
 
 
+def of_budgets(curve: Sequence[Json], alone: Sequence[Json], models: Sequence[str]) -> list[Json]:
+    """Accuracy against the thought's mean length and against the time of nine of ten answers, of the first split.
+
+    Args:
+        curve: As `measure.budgets.curve_rows` gives it.
+        alone: As `measure.budgets.alone_rows` gives it.
+        models: Labels, by which colours are given.
+    """
+    seconds = {row["label"]: row["p90_seconds"] for row in alone}
+    here = [row for row in curve if row["split"] == curve[0]["split"] and row["accuracy"] is not None]
+    places = {row["label"]: (row["thinking_tokens"], seconds.get(row["label"])) for row in here}
+    axes = (
+        ("Accuracy by length of the thought", "thinking tokens, mean"),
+        ("Accuracy by time", "seconds that nine of ten answers take, one at a time"),
+    )
+    found: list[Json] = []
+    for number, (title, axis) in enumerate(axes):
+        series = []
+        for model, rows in _by("model", here).items():
+            marks = [
+                charts.Mark(
+                    model, row["accuracy"], row["low"], row["high"], x=x,
+                    hint=f"budget {'none' if row['budget'] is None else row['budget']}: {percent(row['accuracy'])}",
+                )
+                for row in rows
+                if (x := places[row["label"]][number]) is not None
+            ]  # fmt: skip
+            marks.sort(key=lambda mark: mark.x)
+            if len(marks) > 1:
+                series.append(charts.Series(model, models.index(model), marks))
+        if series:
+            legend = [(one.label, one.colour) for one in series]
+            picture = charts.lines(title, series, axis, whole=False)
+            found.append({"title": title, "note": "with 95 % intervals", "legend": legend, "svg": picture})
+    return found
+
+
 def of_training(stage: str, curves: Sequence[Curve]) -> list[Json]:
     """A panel for each metric of a training stage."""
     panels: list[Json] = []

@@ -77,7 +77,7 @@ def render(run_folder: Path, sheet: PriceSheet | None = None, limits: Limits | N
         script=Markup(script),
         policy=_policy(style, script),
         sections=[
-            _section(numbers, evaluation) | _release(found.folder)
+            _with_budgets(_section(numbers, evaluation), found.folder) | _release(found.folder)
             for evaluation, found in zip(numbers["evaluations"], evaluations, strict=True)
         ],
         training=_training(run_folder),
@@ -131,6 +131,14 @@ def _section(numbers: Json, evaluation: Json) -> Json:
         + games.panels(played)
         + figures.of_published([row for row in numbers["beside"] if row["stage"] == stage], colours),
     }
+
+
+def _with_budgets(section: Json, stage_folder: Path) -> Json:
+    """The charts of an evaluation that was measured at several thinking budgets, in front of its others."""
+    curve = (read_object(stage_folder / "results.json") or {}).get("curve") or []
+    alone = (read_object(stage_folder / "timing.json") or {}).get("alone") or []
+    models = list(dict.fromkeys(row["model"] for row in curve))
+    return section | {"charts": [*(figures.of_budgets(curve, alone, models) if curve else ()), *section["charts"]]}
 
 
 def _release(stage_folder: Path) -> Json:

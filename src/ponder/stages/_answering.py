@@ -82,6 +82,7 @@ class Answering:
             graded = [row["verdict"]["outcome"] for row in rows if row["verdict"]["outcome"] != Outcome.UNKNOWN]
             share = {"correct": round(graded.count(Outcome.CORRECT) / len(graded), 3)} if graded else {}
             progress.update(offset + start * samples + len(rows), **share)
+        getattr(sampler, "close", lambda: None)()
 
     def _rows(self, problem: Problem, group: Sequence[Completion]) -> Iterator[Json]:
         verifier = self.verifiers[problem.task]

@@ -22,6 +22,7 @@ from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Task
 from ponder.core.seeds import derive_seed
 from ponder.core.types import Json, Problem, Sampling
+from ponder.measure.budgets import Side, alone_rows, curve_rows, sides_of
 from ponder.measure.costs.answers import cost_rows
 from ponder.measure.costs.prices import price_sheet
 from ponder.measure.games import game_rows, played_games
@@ -32,6 +33,7 @@ from ponder.measure.scores import default_pairs, model_rows, pair_rows
 from ponder.measure.stored import latest_chunks, stored_answers
 from ponder.runs.store import Journal, StageFolder
 from ponder.sandbox.probe import require
+from ponder.stages._alone import time_alone, times_alone
 from ponder.stages._answering import Answering
 from ponder.stages._estimates.evaluate import estimate_evaluate
 from ponder.stages._protocol import ProtocolName, described, filled
@@ -56,6 +58,14 @@ def _as_labels(value: Any) -> Any:
             fix="write a mapping: {LABEL: MODEL, ...}",
         )
     return dict(zip(labels, names, strict=True))
+
+
+def _as_numbers(value: Any) -> Any:
+    """`0,16,32` on a command line is three budgets."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+Budgets = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_as_numbers)]
 
 
 def _label(name: str) -> str:
@@ -88,6 +98,15 @@ class Evaluate(Stage):
     top_k: int = Field(default=0, ge=0)
     max_new_tokens: int = Field(default=512, ge=1)
     max_thinking_tokens: int | None = Field(default=None, ge=0)
+    """Force `</think>` on a thought of so many tokens. None: unlimited."""
+    budgets: Budgets = ()
+    """Measure every model at these thinking budgets too, and each one's time alone: a curve of accuracy."""
+    waits: int = Field(default=0, ge=0)
+    """How often a thought that would close is sent on with "Wait"."""
+    break_loops: bool = False
+    """Force `</think>` on a thought that repeats itself."""
+    commit: str = ""
+    """Text that begins an answer whose thought was closed by force."""
     require_isolation: Literal["bubblewrap", "lockdown", "wasm"] | None = None
     """Refuse to run code that a model wrote behind a weaker wall than this; None takes the strongest there is."""
     protocol: ProtocolName | None = None
@@ -111,13 +130,16 @@ class Evaluate(Stage):
         verifiers = verifiers_of(tasks)
         total = len(problems) * self.samples * len(journals)
         with context.log.progress("evaluate", total=total, unit="answers") as progress:
-            for number, (label, journal) in enumerate(journals.items()):
-                size, sampling = self.problems_per_chunk, self.sampling
+            for number, (side, journal) in enumerate(zip(self.sides, journals.values(), strict=True)):
+                sampling, dialogues = self._sampling_of(side), dialogues_of(tasks)
                 answering = Answering(
-                    label, problems, verifiers, self.samples, size, sampling, journal, timing, dialogues_of(tasks)
-                )
-                name = context.artefact(self.models[label], "model")
+                    side.label, problems, verifiers, self.samples, self.problems_per_chunk, sampling, journal, timing,
+                    dialogues,
+                )  # fmt: skip
+                name = context.artefact(self.models[side.model], "model")
                 answering.run(name, progress, number * len(problems) * self.samples)
+                if self.budgets:
+                    time_alone(side.label, name, problems, sampling, context.folder.journal("alone"))
         return self._results(context.folder, plan, journals, timing)
 
     def estimate(self, context: Context) -> Estimate:
@@ -139,7 +161,20 @@ class Evaluate(Stage):
             top_k=self.top_k,
             max_new_tokens=self.max_new_tokens,
             max_thinking_tokens=self.max_thinking_tokens,
+            waits=self.waits,
+            break_loops=self.break_loops,
+            commit=self.commit,
             seed=derive_seed(self.fixed_seed, "evaluate"),
+        )
+
+    @property
+    def sides(self) -> list[Side]:
+        """Every model, at every thinking budget."""
+        return sides_of(list(self.models), self.budgets)
+
+    def _sampling_of(self, side: Side) -> Sampling:
+        return self.sampling if side.budget is None else self.sampling.model_copy(
+            update={"max_thinking_tokens": side.budget}
         )
 
     @property
@@ -188,11 +223,11 @@ class Evaluate(Stage):
         ]
         models = [
             {
-                "label": label,
-                "name": name,
-                "traces": f"traces-{index}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', label)[:60].removesuffix('.jsonl')}",
+                "label": side.label,
+                "name": self.models[side.model],
+                "traces": f"traces-{index}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', side.label)[:60].removesuffix('.jsonl')}",
             }
-            for index, (label, name) in enumerate(self.models.items(), 1)
+            for index, side in enumerate(self.sides, 1)
         ]
         identity = _digest([repr(sorted(measured.items()))])
         return {"id": identity, **measured, "inside_steps": min(inside, default=None), "models": models}
@@ -203,18 +238,22 @@ class Evaluate(Stage):
         """Count everything from the journals, never from memory, so that a report can count it again."""
         answers = [answer for journal in journals.values() for answer in stored_answers(journal.rows())]
         models = add_percentiles(model_rows(answers), folder.read_json(HISTOGRAM))
-        pairs = pair_rows(answers, default_pairs(list(self.models)))
+        pairs = pair_rows(answers, default_pairs([side.label for side in self.sides]))
         more = {key: plan[key] for key in ("protocol", "isolation") if key in plan}
         games = game_rows(played_games(row for journal in journals.values() for row in journal.rows()))
         played = {"games": games} if games else {}
-        counted = {"models": models, "pairs": pairs, "lengths": length_rows(answers), **played}
+        curve = {"curve": curve_rows(models, self.sides)} if self.budgets else {}
+        counted = {"models": models, "pairs": pairs, "lengths": length_rows(answers), **curve, **played}
         folder.write_json("results", {"evaluation": plan["id"], **more, **counted})
-        costs = cost_rows(latest_chunks(timing.rows()), answers, price_sheet(), self.models)
-        folder.write_json("timing", {"machine": machine(), "costs": costs})
+        names = {side.label: self.models[side.model] for side in self.sides}
+        costs = cost_rows(latest_chunks(timing.rows()), answers, price_sheet(), names)
+        alone = {"alone": alone_rows(times_alone(folder.journal("alone")))} if self.budgets else {}
+        folder.write_json("timing", {"machine": machine(), "costs": costs, **alone})
         for journal in (*journals.values(), timing):
             journal.seal()
         overall = [row for row in models if row["task"] is None and row["steps"] is None]
-        return {"evaluation": plan["id"], "problems": plan["problems"], "models": overall, "pairs": pairs, **played}
+        told = {"evaluation": plan["id"], "problems": plan["problems"], "models": overall, "pairs": pairs}
+        return told | curve | played
 
 
 def _store_histogram(folder: StageFolder, tasks: Mapping[str, Any]) -> None:

@@ -55,13 +55,13 @@ def estimate_evaluate(
         tasks = open_tasks(stage.tasks)
         problems, count = _drawn(stage, context, account, tasks, problems_of)
     each = count * stage.samples
-    account.rows = each * len(stage.models)
+    account.rows = each * len(stage.sides)
     account.seconds.append(Bounds.around(COUNTING_SECONDS + COUNTING_EACH * account.rows, 0.7))
     together = min(each, stage.problems_per_chunk * stage.samples)
     sample = spaced(problems, stage.problems_per_chunk)
     wanted = Wanted(sample, stage.samples, stage.sampling, together, verifiers_of(tasks))
-    seconds = max(LEAST_SECONDS, context.outlook.seconds / len(stage.models))
-    for name in stage.models.values():
+    seconds = max(LEAST_SECONDS, context.outlook.seconds / len(stage.sides))
+    for name in (stage.models[side.model] for side in stage.sides):
         with account.refusals.collecting():
             found = answered(context, source_of(context, name), wanted, each, account.refusals, seconds)
             add_answers(account, found, sample)
