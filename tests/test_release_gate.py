@@ -201,7 +201,7 @@ class TestBehaviour:
 class TestExpectations:
     def _traces(self) -> list[Trace]:
         problems = [
-            Problem(id=str(number), task="arithmetic", prompt=f"What is {number} + {3 * number}?", answer=str(4 * number))
+            Problem(id=str(number), task="t", prompt=f"What is {number} + {3 * number}?", answer=str(4 * number))
             for number in range(8)
         ]
         said = "<think>\n{0} + {1} = {2}\n</think>\n\nThe answer is {2}."
@@ -231,7 +231,7 @@ class TestExpectations:
 def test_forms_are_read_and_refused() -> None:
     assert forms_of(["gguf:q8_0,q4_k_m", "web"]) == ["gguf:q8_0", "gguf:q4_k_m", "web"]
     for wrong in (["gguf:"], ["gguf:q8_0", "gguf:q8_0"], ["gguf:../x"]):
-        with pytest.raises(ValueError, match="form|twice"):
+        with pytest.raises(ValueError, match=r"form|twice"):
             forms_of(wrong)
     with pytest.raises(ValueError, match="no form"):
         exporter_of("gguf:q99")

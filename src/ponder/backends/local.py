@@ -18,13 +18,11 @@ from ponder.engines._openai.served import PREFIX, read_served
 from ponder.engines.local import LocalReference, LocalSampler
 from ponder.learn.train import LocalTrainer, Optimisation
 from ponder.models.adapters import is_adapter
+from ponder.models.artefacts import GGUF, artefact_engine
 from ponder.models.gguf_header import read_header
 from ponder.models.load import LoadedModel, load_model, load_tokenizer, resolve_model, weights_folder
 from ponder.models.lora import Adapter, Lora
 
-GGUF = ".gguf"
-MARKERS = {"genai_config.json": "onnx", "ponder-web.json": "browser"}
-"""Files by which the folder of an artefact is known, and the engine that runs it."""
 GUESSED_PARAMETERS = 1_000_000
 """For `plan`, when a model does not exist yet."""
 
@@ -49,13 +47,6 @@ def open_sampler(model: str, *, purchases: Path | None = None, caps: Caps | None
         return load_plugin("engines", engine)(Path(model).expanduser())
     loaded = load_model(model)
     return LocalSampler(loaded.model, loaded.chat, name=model)
-
-
-def artefact_engine(path: Path) -> str | None:
-    """Name of the engine that runs an artefact; None where it is none, but a model folder or a name."""
-    if path.suffix == GGUF and path.is_file():
-        return "gguf"
-    return next((engine for marker, engine in MARKERS.items() if (path / marker).is_file()), None)
 
 
 def open_runtime(path: Path) -> Runtime:

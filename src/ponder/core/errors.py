@@ -2,6 +2,7 @@
 
 PonderError                      1  failed check
 ├── Alarm                        1  a run paused itself, and can be told to go on
+├── UnloadableError              1  an engine cannot load a model
 ├── ConfigurationError           2  usage or configuration (also a ValueError)
 │   └── DataError                2  a row or a file that cannot be used as it is (also a ValueError)
 ├── ResourceError                3  something missing or blocked: file, package, disk, lock
@@ -53,6 +54,10 @@ class ResourceError(PonderError):
     """A file, package, device, lock or space that is missing or blocked."""
 
     exit_code: ClassVar[int] = 3
+
+
+class UnloadableError(PonderError):
+    """An engine was there and could not load a model that it should."""
 
 
 class Alarm(PonderError):

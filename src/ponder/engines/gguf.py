@@ -37,7 +37,7 @@ class GgufSampler:
 
     Raises:
         DataError: If the file is no sound GGUF of a language model.
-        ResourceError: If llama.cpp cannot load it.
+        UnloadableError: If llama.cpp cannot load it.
     """
 
     def __init__(

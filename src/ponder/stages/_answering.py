@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ponder.backends.local import artefact_engine, open_sampler
+from ponder.backends.local import open_sampler
 from ponder.core.protocols import Conversational, Sampler, Verifier, Watch
 from ponder.core.types import Completion, Json, Outcome, Problem, Sampling
 from ponder.learn.dialogue import answers
@@ -18,6 +18,7 @@ from ponder.learn.rollout import judge
 from ponder.measure.costs.energy import Spending
 from ponder.measure.resources import Footprint, footprint, peak_memory_bytes, reset_peak_memory
 from ponder.measure.stored import trace_row
+from ponder.models.artefacts import artefact_engine
 from ponder.models.gguf_header import read_header
 from ponder.models.load import resolve_model
 from ponder.runs.interrupt import raise_if_stopped

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 from ponder.backends.local import model_parameters, open_sampler
 from ponder.backends.teachers import teacher_of
 from ponder.core.errors import PonderError
+from ponder.core.protocols import Exporter
 from ponder.core.seeds import derive_seed
 from ponder.core.types import FloatArray, Json, Sampling, Trace
 from ponder.measure.release import Bounds, Judged, Release
@@ -26,7 +27,7 @@ from ponder.runs.files import write_atomic
 from ponder.stages._release.behaviour import Answered
 from ponder.stages._release.candidates import REFUSED, RELEASED, Candidate, let_go, made, made_before
 from ponder.stages._release.forms import exporter_of, forms_of, is_weighed
-from ponder.stages._release.gate import Trained, judge_artefact
+from ponder.stages._release.gate import Trained, judge_artefact, judged_by, opening_finding, stored_findings
 from ponder.stages._release.likeness import special_names
 from ponder.stages._release.record import release_record
 from ponder.stages._release.speed import measured_speed
@@ -91,19 +92,7 @@ class Export(Stage):
             importance = self._importance(folder, context)
             exporters = {form: exporter_of(form, name=name, importance=importance) for form in forms}
         candidates = made(context.folder, list(exporters), lambda form, place: exporters[form](folder, place))
-        evaluation = self._evaluation(folder, context, candidates)
-        evaluation(context)
-        trained = self._trained(folder, load_model(str(folder)), context)
-        judged: list[Judged] = []
-        worst: dict[str, list[Json]] = {}
-        for candidate in candidates:
-            context.log.note(f"{context.folder.path.name}: {candidate.form} goes through the gate")
-            path = context.folder.path / candidate.path
-            answers = _traces(context, candidate.form)
-            exporter, speed = exporters[candidate.form], self._speed(str(path), trained)
-            found, worst[candidate.form] = judge_artefact(trained, candidate, path, exporter, answers, speed)
-            context.folder.write_json(f"worst-{candidate.label}", worst[candidate.form])
-            judged.append(found)
+        judged, worst, trained = self._judged(context, folder, candidates, exporters)
         own, asked, joules = self._speed(str(folder), trained), self._asked(context), _joules(context)
         return self._let_go(context, candidates, release_record(name, trained, own, judged, asked, joules), worst)
 
@@ -124,6 +113,29 @@ class Export(Stage):
             left_bytes=5 * parameters * len(forms),
             refusals=asked.refusals,
         )
+
+    def _judged(
+        self, context: Context, folder: Path, candidates: Sequence[Candidate], exporters: Mapping[str, Exporter]
+    ) -> tuple[list[Judged], dict[str, list[Json]], Trained]:
+        """Every candidate beside the model, the worst answers of each, and the model."""
+        unopened = {one.form: opening_finding(context.folder.path / one.path) for one in candidates}
+        opened = [one for one in candidates if unopened[one.form] is None]
+        self._evaluation(folder, context, opened)(context)
+        trained = self._trained(folder, load_model(str(folder)), context)
+        judged: list[Judged] = []
+        worst: dict[str, list[Json]] = {}
+        for candidate in candidates:
+            context.log.note(f"{context.folder.path.name}: {candidate.form} goes through the gate")
+            path, exporter = context.folder.path / candidate.path, exporters[candidate.form]
+            if (failed := unopened[candidate.form]) is not None:
+                findings = [failed, *stored_findings(folder, path, exporter)]
+                judged.append(judged_by(findings, candidate, path, {}))
+                continue
+            answers, speed = _traces(context, candidate.form), self._speed(str(path), trained)
+            found, worst[candidate.form] = judge_artefact(trained, candidate, path, exporter, answers, speed)
+            context.folder.write_json(f"worst-{candidate.label}", worst[candidate.form])
+            judged.append(found)
+        return judged, worst, trained
 
     def _whole(self, context: Context) -> Path:
         """The model's folder; an adapter becomes a whole model first."""

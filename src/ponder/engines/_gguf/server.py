@@ -13,7 +13,7 @@ from typing import Any
 import httpx2 as httpx
 import xllamacpp
 
-from ponder.core.errors import ConfigurationError, PonderError, ResourceError
+from ponder.core.errors import ConfigurationError, PonderError, UnloadableError
 from ponder.core.types import Json
 from ponder.models.gguf_header import GgufHeader
 
@@ -34,7 +34,7 @@ class LlamaServer:
         threads: Of arithmetic.
 
     Raises:
-        ResourceError: If llama.cpp cannot load the file.
+        UnloadableError: If llama.cpp cannot load the file.
     """
 
     def __init__(self, path: Path, header: GgufHeader, context: int | None, slots: int, threads: int) -> None:
@@ -54,7 +54,7 @@ class LlamaServer:
         try:
             self._server = xllamacpp.Server(params)  # type: ignore[attr-defined]
         except (RuntimeError, ValueError) as error:
-            raise ResourceError(f"llama.cpp cannot load this model: {error}", where=str(path)) from error
+            raise UnloadableError(f"llama.cpp cannot load this model: {error}", where=str(path)) from error
         limits = httpx.Limits(max_connections=slots + 2, max_keepalive_connections=slots + 2)
         self._client = httpx.Client(
             base_url=self._server.listening_address,

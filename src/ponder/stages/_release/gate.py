@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ponder.backends.local import open_runtime
 from ponder.core.chat import Chat
+from ponder.core.errors import DataError, UnloadableError
 from ponder.core.protocols import Exporter, Inspector, Teacher
 from ponder.core.types import Json, Trace
 from ponder.measure.release import Bounds, Finding, Judged
@@ -45,10 +46,15 @@ def judge_artefact(
         speed: As it was measured.
     """
     answered = Answered.of(answers)
-    findings = [*_stored(trained, path, exporter), *_read(trained, path)]
+    findings = [*stored_findings(trained.folder, path, exporter), *_read(trained, path)]
     findings += behaviour_findings(trained.answered, answered, trained.bounds)
     findings += list(_limits(trained.bounds, bytes_of(path), speed))
-    judged = Judged(
+    return judged_by(findings, candidate, path, speed), worst_traces(trained.answered, answered)
+
+
+def judged_by(findings: Sequence[Finding], candidate: Candidate, path: Path, speed: Json) -> Judged:
+    """The record of an artefact with what was found."""
+    return Judged(
         form=candidate.form,
         file=path.name,
         sha256=digest_of_artefact(path),
@@ -57,14 +63,28 @@ def judge_artefact(
         findings=tuple(findings),
         speed=speed,
     )
-    return judged, worst_traces(trained.answered, answered)
 
 
-def _stored(trained: Trained, path: Path, exporter: Exporter) -> list[Finding]:
+def opening_finding(path: Path) -> Finding | None:
+    """Why an artefact's engine cannot load it; None when it can.
+
+    Raises:
+        ResourceError: If the engine itself is not here.
+    """
+    try:
+        open_runtime(path).close()
+    except DataError as error:
+        return Finding(name="loading", passed=False, text=str(error))
+    except UnloadableError as error:
+        return Finding(name="loading", passed=False, text=error.what)
+    return None
+
+
+def stored_findings(model: Path, path: Path, exporter: Exporter) -> list[Finding]:
     """What can be seen without running it."""
     if not isinstance(exporter, Inspector):
         return [Finding(name="weights", passed=None, text="this form is not read back")]
-    found = [Finding(name=name, passed=False, text=text) for name, text in exporter.differences(trained.folder, path)]
+    found = [Finding(name=name, passed=False, text=text) for name, text in exporter.differences(model, path)]
     return found or [Finding(name="weights", passed=True, text="everything stored is the trained model's")]
 
 
