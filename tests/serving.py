@@ -117,6 +117,8 @@ class Scripted:
     alive: bool = True
     waiting: int = 0
     pause: float = 0.0
+    stride: int = 1
+    """Letters of a piece."""
     asked: list[Draw] = field(default_factory=list)
 
     def check(self, sampling: Sampling) -> None:
@@ -135,7 +137,7 @@ class Scripted:
     def _say(self, work: Draw) -> None:
         for sample in range(work.samples):
             text, finish = self.texts[sample % len(self.texts)]
-            for end in range(1, len(text) + 1) if work.streamed else ():
+            for end in range(self.stride, len(text) + 1, self.stride) if work.streamed else ():
                 time.sleep(self.pause)
                 work.tell(Piece(sample, text[:end]))
             ids = tuple(map(ord, text))

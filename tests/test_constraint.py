@@ -91,6 +91,15 @@ def test_a_prompt_that_opens_the_thought_waits_for_its_end(monkeypatch: pytest.M
             assert json.loads(chat().tokenizer.decode(tokens[cut + 1 : -1])).keys() == {"answer", "sure"}
 
 
+def test_no_turn_ends_inside_a_thought(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that draws almost evenly would end one thought in a hundred tokens in five."""
+    monkeypatch.setitem(chat().__dict__, "prompt_opens_thinking", True)
+    for completion in sample(FIELDS, 48, temperature=50.0, max_new_tokens=60):
+        tokens = list(completion.tokens or ())
+        cut = tokens.index(chat().think_close) if chat().think_close in tokens else len(tokens)
+        assert not chat().stop_ids & set(tokens[:cut])
+
+
 def test_company_changes_nothing() -> None:
     sampling = Sampling(temperature=1.0, max_new_tokens=60, seed=5, json_schema=json.dumps(FIELDS))
     sampler = LocalSampler(model("qwen3"), chat())

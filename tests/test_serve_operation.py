@@ -308,9 +308,9 @@ def test_a_head_that_never_ends_is_closed(served: Served) -> None:
 
 
 def test_a_client_that_never_reads_is_closed_and_cancelled() -> None:
-    engine = Scripted([("x" * 20_000, STOP)])
+    engine = Scripted([("x" * 12_000_000, STOP)], stride=3_000_000, pause=0.6)  # more than a connection holds
     with serving(Limits(read_seconds=0.5), engine=engine) as served:
-        asked = {"model": NAME, "messages": [{"role": "user", "content": "x"}], "stream": True, "n": 8}
+        asked = {"model": NAME, "messages": [{"role": "user", "content": "x"}], "stream": True}
         body = json.dumps(asked).encode()
         head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         with socket.socket() as deaf:

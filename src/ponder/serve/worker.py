@@ -70,7 +70,7 @@ class Worker:
     @property
     def alive(self) -> bool:
         """Whether requests are still answered."""
-        return self._thread.is_alive() and not self._stopping
+        return self._running and not self._stopping
 
     @property
     def waiting(self) -> int:
@@ -116,13 +116,14 @@ class Worker:
         self._thread.join()
 
     def _begun(self) -> threading.Thread:
+        self._running = True
         thread = threading.Thread(target=self._run, name="ponder-model", daemon=True)
         thread.start()
         return thread
 
     def _revive(self) -> None:
         """Start again after a crash, once the pause is over."""
-        if self._thread.is_alive() or self._stopping or self._crashes > RESTARTS or self._pause() > 0:
+        if self._running or self._stopping or self._crashes > RESTARTS or self._pause() > 0:
             return
         self._batches.clear()
         self._thread = self._begun()
@@ -139,6 +140,7 @@ class Worker:
                     self._advance(sampling)
         finally:
             with self._changed:
+                self._running = False  # from here on nothing is accepted that nobody would answer
                 self._rest_until = time.monotonic() + REST_SECONDS * 2**self._crashes
                 self._crashes += 1
                 left = list(self._open)
