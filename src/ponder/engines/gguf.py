@@ -16,6 +16,7 @@ from ponder.core.types import Completion, Messages, Sampling, TopK
 from ponder.engines._gguf.completing import LOWEST, Ask, Drawn, complete
 from ponder.engines._gguf.server import LlamaServer, default_threads
 from ponder.engines._gguf.words import Words
+from ponder.engines._schema import checked
 from ponder.models.gguf_header import read_header
 
 SLOTS = 8
@@ -158,6 +159,29 @@ class GgufSampler:
     def vocabulary(self) -> int:
         """Number of token ids."""
         return self._words.vocabulary
+
+    @property
+    def template(self) -> str:
+        """The file's chat template."""
+        return self._words.template
+
+    @property
+    def has_tags(self) -> bool:
+        """Whether thinking tags are single tokens, so that thoughts can be steered."""
+        return self._words.manners("") is not None
+
+    def check_schema(self, schema: str) -> None:
+        """Refuse a JSON schema that is too large, asks for what is not known, or that llama.cpp cannot hold to.
+
+        Raises:
+            ConfigurationError: If it is one.
+        """
+        body = {"prompt": [0], "n_predict": 0, "json_schema": checked(schema), "cache_prompt": False}
+        self._server.post("/completion", body)
+
+    def spell(self, ids: Sequence[int]) -> str:
+        """Text of tokens as they are, special ones included."""
+        return self._words.spell(ids)
 
     def room(self, messages: Messages) -> int | None:
         """Positions that are left behind a conversation."""

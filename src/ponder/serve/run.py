@@ -9,15 +9,20 @@ from pathlib import Path
 
 import uvicorn
 
+from ponder.core.errors import ConfigurationError
+from ponder.core.plugins import load_plugin
 from ponder.core.types import Record, Sampling
 from ponder.measure.costs.energy import machine_meter
 from ponder.measure.costs.prices import price_sheet
+from ponder.models.artefacts import artefact_engine
 from ponder.models.load import load_model
 from ponder.serve.app import Service, application
 from ponder.serve.audit import Audit
 from ponder.serve.binding import is_loopback
 from ponder.serve.budgets import Thinking
 from ponder.serve.connection import connection_of
+from ponder.serve.engine import Engine
+from ponder.serve.gguf_worker import GgufWorker
 from ponder.serve.guard import LOOPBACK_HOSTS
 from ponder.serve.keys import Keys
 from ponder.serve.limits import Limits
@@ -47,7 +52,7 @@ def serve(
     """Serve a model until SIGINT or SIGTERM, then let what has begun come to its end.
 
     Args:
-        model: As for `ponder.models.load.resolve_model`.
+        model: A `.gguf` file, or as for `ponder.models.load.resolve_model`.
         bound: Listening socket, see `ponder.serve.binding.bind`; closed in the end.
         keys: That clients must show.
         announce: Told the server's URL once it is ready.
@@ -60,9 +65,9 @@ def serve(
     options = options or Options()
     limits = options.limits
     with bound:
-        loaded = load_model(model)
-        name = options.name or (Path(model).resolve().name if Path(model).is_dir() else model)
-        worker = Worker(loaded, name, limits.requests)
+        path = Path(model).expanduser()
+        name = options.name or (path.resolve().name if path.exists() else model)
+        worker, files = _engine(model, path, name, limits.requests)
         asked = options.thinking
         worker.check(Sampling(max_thinking_tokens=asked.max_tokens, break_loops=asked.break_loops))
         service = Service(
@@ -72,7 +77,7 @@ def serve(
             thinking=asked,
             purse=Purse(name, machine_meter(), price_sheet()),
             audit=None if options.audit is None else Audit(options.audit, options.log_content),
-            watch=Watch(loaded.path),
+            watch=Watch(files),
         )
         address = bound.getsockname()
         hosts = LOOPBACK_HOSTS if is_loopback(address[0]) else None
@@ -83,6 +88,21 @@ def serve(
         shown = f"[{address[0]}]" if bound.family == socket.AF_INET6 else address[0]
         announce(f"http://{shown}:{address[1]}")
         server.run(sockets=[bound])
+
+
+def _engine(model: str, path: Path, name: str, requests: int) -> tuple[Engine, Path]:
+    """What answers, and the files that it was loaded from.
+
+    Raises:
+        ConfigurationError: If no engine here serves this.
+    """
+    kind = artefact_engine(path)
+    if kind is None:
+        loaded = load_model(model)
+        return Worker(loaded, name, requests), loaded.path
+    if kind != "gguf":
+        raise ConfigurationError(f"an artefact for {kind} is not served", where=model, fix="serve a .gguf file")
+    return GgufWorker(load_plugin("engines", kind)(path), requests), path
 
 
 def _config(app: object, limits: Limits) -> uvicorn.Config:

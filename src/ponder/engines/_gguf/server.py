@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
-import xllamacpp
 
-from ponder.core.errors import ConfigurationError, PonderError, UnloadableError
+from ponder.core.errors import ConfigurationError, PonderError, ResourceError, UnloadableError
 from ponder.core.types import Json
 from ponder.models.gguf_header import GgufHeader
+
+try:
+    import xllamacpp
+except ImportError:
+    xllamacpp = None
 
 MAX_CONTEXT = 4096
 """Tokens of a prompt and its answer together, unless more is asked for."""
@@ -34,11 +38,14 @@ class LlamaServer:
         threads: Of arithmetic.
 
     Raises:
-        UnloadableError: If llama.cpp cannot load the file.
+        ResourceError: If llama.cpp is not installed.
+        UnloadableError: If it cannot load the file.
     """
 
     def __init__(self, path: Path, header: GgufHeader, context: int | None, slots: int, threads: int) -> None:
         """Load the model."""
+        if xllamacpp is None:
+            raise ResourceError("llama.cpp is not installed", fix="pip install 'ponder[gguf]'")
         trained = int(header.of_model("context_length"))
         self.context = min(trained, context or MAX_CONTEXT)
         self.slots = slots

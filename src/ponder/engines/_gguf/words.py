@@ -36,6 +36,7 @@ class Words:
         kinds = metadata.get("tokenizer.ggml.token_type") or [1] * len(tokens)
         self.vocabulary = len(tokens)
         self.specials = {tokens[i]: i for i, kind in enumerate(kinds) if kind in (CONTROL, DEFINED) and tokens[i]}
+        self._names = {token: name for name, token in self.specials.items()}
         ends = (metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot"))
         self.stop_ids = frozenset(end for end in ends if end is not None)
         self.padding = metadata.get("tokenizer.ggml.padding_token_id")
@@ -61,6 +62,20 @@ class Words:
         kept = [token for token in ids if token not in self.stop_ids and token != self.padding]
         text = self._server.post("/detokenize", {"tokens": kept})["content"] if kept else ""
         return f"{THINK_OPEN}\n{text}" if self.opened and THINK_OPEN not in text else text
+
+    def spell(self, ids: Sequence[int]) -> str:
+        """Text of tokens as they are: special ones by their names."""
+        found, plain = [], []
+        for token in [*ids, -1]:
+            name = self._names.get(token)
+            if token >= 0 and name is None:
+                plain.append(token)
+                continue
+            if plain:
+                found.append(self._server.post("/detokenize", {"tokens": plain})["content"])
+                plain = []
+            found.append(name or "")
+        return "".join(found)
 
     def render(self, messages: Messages, thinking: bool = True) -> str:
         """The conversation as text, with the generation prompt.
