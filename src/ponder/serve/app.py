@@ -21,6 +21,7 @@ from ponder.models.load import LoadedModel
 from ponder.serve.failures import Refusal
 from ponder.serve.guard import Guard, refused
 from ponder.serve.limits import Limits
+from ponder.serve.page import page_routes
 from ponder.serve.replies import HEARTBEAT, Reply, failed, scored
 from ponder.serve.requests import ChatRequest, read_chat, read_score, too_long
 from ponder.serve.worker import Answer, Draw, Event, Piece, Score, Scored, Worker
@@ -176,7 +177,7 @@ def application(service: Service, *, key: str | None, hosts: frozenset[str] | No
         await run_in_threadpool(service.worker.stop)
 
     return Starlette(
-        routes=service.routes(),
+        routes=[*service.routes(), *page_routes()],
         lifespan=lifespan,
         middleware=[Middleware(Guard, key=key, hosts=hosts, limits=limits)],
         exception_handlers={Refusal: _refusal, HTTPException: _http_error, ClientDisconnect: _gone, 500: _crashed},
