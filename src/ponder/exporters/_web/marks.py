@@ -1,7 +1,7 @@
 """Gives the special tokens of a GGUF file names that nobody can type, in place and byte by byte.
 
-wllama reads names of special tokens in a prompt as these tokens, even where a user wrote them. With other names a user's
-text stays text; first and last character of each name change, so nothing in the file moves.
+wllama reads names of special tokens in a prompt as these tokens, even where a user wrote them. With other names a
+user's text stays text; first and last character of each name change, so nothing in the file moves.
 """
 
 from __future__ import annotations

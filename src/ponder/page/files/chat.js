@@ -33,6 +33,7 @@ export class Page {
     this._showBudget();
     this._restore();
     await this._open();
+    this._offerUnanswered();
   }
 
   get budget() {
@@ -245,7 +246,7 @@ export class Page {
     }
   }
 
-  /** What was said before a reload; a question whose answer the reload cut off can be asked again. */
+  /** What was said before a reload. */
   _restore() {
     let turns = [];
     try {
@@ -261,8 +262,14 @@ export class Page {
       found("log").append(answer.element);
       this._settle(answer, turn.about || "", turn.cut);
     }
+  }
+
+  /** A question whose answer a reload cut off can be asked again. */
+  _offerUnanswered() {
     const last = this.turns[this.turns.length - 1];
-    if (last && last.role === "user") this._trouble("The page was left before the answer came.", () => this._again({}, 0));
+    if (this.ready && last && last.role === "user") {
+      this._trouble("The page was left before the answer came.", () => this._again({}, 0));
+    }
   }
 }
 
