@@ -1,4 +1,4 @@
-"""The chat page of `ponder serve` in a headless Chromium: with a keyboard, on a phone, with hostile models and servers."""
+"""The chat page of `ponder serve` in a headless Chromium: keyboard, phone, hostile models, failing servers."""
 
 from __future__ import annotations
 
@@ -100,7 +100,9 @@ def test_a_real_answer_comes_and_nothing_is_loaded_from_elsewhere(page: Any) -> 
 
 
 def test_thoughts_are_apart_and_folded(page: Any) -> None:
-    asked = answering(page, says({"reasoning_content": "3 and 4"}, {"reasoning_content": " is 7"}, {"content": "It is 7."}))
+    asked = answering(
+        page, says({"reasoning_content": "3 and 4"}, {"reasoning_content": " is 7"}, {"content": "It is 7."})
+    )
     ask(page, "  What?  ")
     page.locator(".tools").wait_for()
     page.get_by_role("button", name="Copy").wait_for()
@@ -142,7 +144,7 @@ def test_the_policy_stops_what_the_page_never_does(page: Any, served: Served) ->
     """The second wall: even markup that got in could load and run nothing."""
     page.evaluate("""() => {
       const place = document.querySelector('main');
-      place.innerHTML += '<img src="https://elsewhere.example/x.png" onerror="window.hit = 1"><img src="//127.0.0.1:1/y">';
+      place.innerHTML += '<img src="https://elsewhere.example/x" onerror="window.hit = 1"><img src="//127.0.0.1:1">';
       const script = document.createElement('script'); script.textContent = 'window.hit = 2'; place.append(script);
     }""")
     assert page.evaluate("fetch('https://elsewhere.example/').then(() => 'sent', () => 'stopped')") == "stopped"
@@ -192,7 +194,9 @@ def test_a_connection_that_breaks(page: Any) -> None:
     ask(page)
     page.locator("#trouble").wait_for()
     assert "was cut" in page.locator("#trouble").inner_text()
-    assert page.locator(".answer > .text").inner_text() == "It is" and "Not whole" in page.locator(".about").inner_text()
+    assert (
+        page.locator(".answer > .text").inner_text() == "It is" and "Not whole" in page.locator(".about").inner_text()
+    )
     page.unroute_all()
     page.context.set_offline(True)
     page.locator("#trouble button").click()
