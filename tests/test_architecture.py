@@ -19,6 +19,7 @@ PACKAGE = Path(ponder.__file__).parent
 FLOORS = {
     "core": 0,
     "pocket": 0,
+    "page": 0,
     "runs": 1,
     "models": 2,
     "measure": 2,

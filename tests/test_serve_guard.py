@@ -22,6 +22,7 @@ from ponder.core.errors import ConfigurationError, ResourceError  # isort: skip
 from ponder.serve.limits import Limits  # isort: skip
 from ponder.serve.binding import bind  # isort: skip
 from ponder.serve.keys import read_keys  # isort: skip
+from ponder.serve.page import PAGE_PATHS  # isort: skip
 
 KEY = "sk-a-long-and-secret-key"
 BODY = json.dumps({"model": NAME, "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}).encode()
@@ -82,12 +83,13 @@ def test_no_spelling_of_a_path_goes_round_the_key(locked: Served, path: str) -> 
         assert b"max_model_len" not in answer
 
 
-def test_every_route_needs_the_key_but_health(locked: Served) -> None:
+def test_every_route_needs_the_key_but_health_and_the_page(locked: Served) -> None:
     assert len(locked.service.routes()) >= 4
     for route in locked.application.routes:
         for method in route.methods or ():
             reply = locked.send(method, route.path)
-            assert reply.status == (200 if route.path == "/health" else 401), (method, route.path)
+            opened = route.path in {"/health", *PAGE_PATHS}
+            assert reply.status == (200 if opened else 401), (method, route.path)
 
 
 @pytest.mark.parametrize(("host", "right"), [

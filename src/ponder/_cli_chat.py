@@ -18,7 +18,14 @@ DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 HELP = "Ctrl-D or /quit ends, /new forgets the conversation, Ctrl-C stops an answer."
 
 
-def converse(model: str, prompt: str | None, temperature: float, max_new_tokens: int, seed: int) -> None:
+def converse(
+    model: str,
+    prompt: str | None,
+    temperature: float,
+    max_new_tokens: int,
+    seed: int,
+    max_thinking_tokens: int | None = None,
+) -> None:
     """Ask once, or keep asking until the input ends.
 
     Raises:
@@ -27,7 +34,9 @@ def converse(model: str, prompt: str | None, temperature: float, max_new_tokens:
     if prompt is not None and not prompt.strip():
         raise ConfigurationError("the prompt is empty", where="--prompt")
     sampler = open_sampler(model)
-    sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+    sampling = Sampling(
+        temperature=temperature, max_new_tokens=max_new_tokens, max_thinking_tokens=max_thinking_tokens, seed=seed
+    )
     if prompt is not None:
         _answer(sampler, [Message(role="user", content=prompt)], sampling)
         return

@@ -264,12 +264,13 @@ def chat(
     prompt: Annotated[str | None, typer.Option(help="Ask this once instead of a conversation.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Thinking and answer together.")] = 1024,
+    max_thinking_tokens: Annotated[int | None, typer.Option(min=0, help="Then it must answer.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Talk to a model; its thinking is shown dimmed."""
     from ponder._cli_chat import converse
 
-    converse(model, prompt, temperature, max_new_tokens, seed)
+    converse(model, prompt, temperature, max_new_tokens, seed, max_thinking_tokens)
 
 
 @app.command()

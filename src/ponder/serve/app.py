@@ -27,6 +27,7 @@ from ponder.serve.guard import Guard, refused
 from ponder.serve.keys import Keys
 from ponder.serve.limits import Limits
 from ponder.serve.metrics import CONTENT_TYPE, Metrics
+from ponder.serve.page import page_routes
 from ponder.serve.replies import HEARTBEAT, Reply, failed, scored
 from ponder.serve.requests import ChatRequest, read_chat, read_score, too_long
 from ponder.serve.spending import Purse
@@ -269,7 +270,7 @@ def application(service: Service, *, keys: Keys, hosts: frozenset[str] | None, l
         service.visits.close()
 
     return Starlette(
-        routes=service.routes(),
+        routes=[*service.routes(), *page_routes()],
         lifespan=lifespan,
         middleware=[Middleware(Guard, keys=keys, hosts=hosts, limits=limits)],
         exception_handlers={Refusal: _refusal, HTTPException: _http_error, ClientDisconnect: _gone, 500: _crashed},

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -99,11 +99,21 @@ class GgufWorker:
             if len(self._open) >= self._max_requests:
                 raise Refusal(429, "the server is busy", code="server_busy", retry_after=1)
             self._open.add(work)
+        samples = 1 if isinstance(work, Score) else work.samples
+        for sample in range(samples):
+            self._begun(work, sample).add_done_callback(lambda done: self._ended(work, done))
+
+    def _begun(self, work: Draw | Score, sample: int) -> Future[None]:
         if isinstance(work, Score):
-            self._pool.submit(self._score, work)
-            return
-        for sample in range(work.samples):
-            self._pool.submit(self._draw, work, sample)
+            return self._pool.submit(self._score, work)
+        return self._pool.submit(self._draw, work, sample)
+
+    def _ended(self, work: Draw | Score, done: Future[None]) -> None:
+        """Tell whoever waits that a mistake has ended their work."""
+        mistake = None if done.cancelled() else done.exception()
+        if mistake is not None:
+            _log.error("a request failed", exc_info=mistake)
+            self._refuse(work, Refusal(500, "the model failed", code="model_failed"))
 
     def cancel(self, work: Draw | Score) -> None:
         """Nobody waits for this any more: it is not begun, or ends at the next token."""

@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ponder.serve.failures import Refusal
 from ponder.serve.keys import Keys
 from ponder.serve.limits import Limits
+from ponder.serve.page import PAGE_PATHS
 
-OPEN_PATHS = frozenset({"/health"})
+OPEN_PATHS = frozenset({"/health"}) | PAGE_PATHS
 """Answered without a key; every other path needs it."""
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MAX_HEADERS = 100

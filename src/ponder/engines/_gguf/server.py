@@ -23,6 +23,10 @@ except ImportError:
 
 MAX_CONTEXT = 4096
 """Tokens of a prompt and its answer together, unless more is asked for."""
+ALONE = {"connection": "close"}
+"""For streams, after which the server closes the connection anyway."""
+TRIES = 3
+"""Of a request whose connection the server closed at that moment, as it does after a hundred; each gives the same."""
 SECONDS = 600.0
 """That one request may take."""
 
@@ -78,11 +82,14 @@ class LlamaServer:
             ConfigurationError: If the server does not take it.
             PonderError: If the server fails.
         """
-        try:
-            reply = self._client.post(path, json=body)
-        except httpx.HTTPError as error:
-            raise PonderError(f"llama.cpp does not answer: {type(error).__name__}", where=path) from error
-        return self._read(reply.status_code, reply.content, path)
+        for left in reversed(range(TRIES)):
+            try:
+                reply = self._client.post(path, json=body)
+                return self._read(reply.status_code, reply.content, path)
+            except httpx.HTTPError as error:
+                if not left or not isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
+                    raise PonderError(f"llama.cpp does not answer: {type(error).__name__}", where=path) from error
+        raise AssertionError("the last try returns or raises")
 
     @contextmanager
     def stream(self, path: str, body: Json) -> Iterator[Iterator[Json]]:
@@ -93,7 +100,7 @@ class LlamaServer:
             PonderError: If the server fails.
         """
         try:
-            with self._client.stream("POST", path, json={**body, "stream": True}) as reply:
+            with self._client.stream("POST", path, json={**body, "stream": True}, headers=ALONE) as reply:
                 if reply.status_code != 200:
                     self._read(reply.status_code, reply.read(), path)
                 yield self._events(reply.iter_lines(), path)

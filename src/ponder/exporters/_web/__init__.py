@@ -1,0 +1,1 @@
+"""What the folder of a model in the browser is made of."""
