@@ -20,6 +20,8 @@ BROKEN = "\ufffd"
 """What stands for bytes that are not yet a character."""
 TELL_SECONDS = 0.05
 """Between two looks at a growing text."""
+ENDINGS = ("word", "eos")
+"""Why llama.cpp stops by itself: it takes more tokens for ends of a turn than the file names (`<|endoftext|>`)."""
 STRIDE = 32
 """Tokens of a thought that are drawn in one go where something else is to begin behind it."""
 
@@ -142,7 +144,7 @@ def _draw(server: LlamaServer, words: Words, ask: Ask, steering: Steering | None
             _tell(words, ask, drawn)
             if _cancelled(ask):
                 break
-        drawn.ended = drawn.ended or ending.get("stop_type") == "word"
+        drawn.ended = drawn.ended or ending.get("stop_type") in ENDINGS
 
 
 def _is_behind(steering: Steering, drawn: Drawn) -> bool:
