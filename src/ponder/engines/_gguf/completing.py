@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ponder.core.seeds import derive_seed
@@ -20,10 +20,9 @@ BROKEN = "\ufffd"
 """What stands for bytes that are not yet a character."""
 TELL_SECONDS = 0.05
 """Between two looks at a growing text."""
-ENDINGS = ("word", "eos")
-"""Why llama.cpp stops by itself: it takes more tokens for ends of a turn than the file names (`<|endoftext|>`)."""
 STRIDE = 32
-"""Tokens of a thought that are drawn in one go where something else is to begin behind it."""
+"""Tokens that are drawn in one go: between two goes text is told, and a completion can be cancelled. llama.cpp's own
+streams lose the ids of tokens that are no whole characters, so they are not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +39,7 @@ class Ask:
     grown: Callable[[str], None] | None = None
     """Told the text, as far as nothing can take it back."""
     cancelled: Callable[[], bool] | None = None
-    """Looked at between two tokens; a completion that nobody waits for is left as it is."""
-
-    @property
-    def streamed(self) -> bool:
-        """Whether somebody looks at it while it is drawn."""
-        return self.grown is not None or self.cancelled is not None
+    """Looked at every few tokens; a completion that nobody waits for is left as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,33 +112,48 @@ def complete(server: LlamaServer, words: Words, ask: Ask) -> tuple[Completion, D
 
 
 def _draw(server: LlamaServer, words: Words, ask: Ask, steering: Steering | None, drawn: Drawn) -> None:
-    """One go: to the end, or as far as the engine may run ahead."""
+    """One go: as far as the engine may run ahead, a stride at most where it is not held to a schema."""
     sampling = ask.sampling
     held = sampling.json_schema is not None and (steering is None or drawn.bare or _is_behind(steering, drawn))
     count = sampling.max_new_tokens - len(drawn.tokens)
-    if not held and steering is not None and steering.ahead is not None:
-        count = min(count, steering.ahead)
-    if not held and sampling.json_schema is not None:
-        count = min(count, STRIDE if drawn.tokens or (steering is not None and steering.inside) else 1)
-    with _places(server, _body(ask, drawn, count, held), ask.streamed) as (places, ending):
-        for place in places:
-            if steering is None or held:
-                drawn.add(place, place.token, False)
-            elif _first_of_a_bare_answer(sampling, steering, words, drawn, place.token):
-                drawn.bare = True
+    if not held:
+        begins = sampling.json_schema is not None and not drawn.tokens and not (steering and steering.inside)
+        ahead = steering.ahead if steering is not None else None
+        count = min(count, 1 if begins else STRIDE, STRIDE if ahead is None else ahead)
+    reply = server.post("/completion", _body(ask, drawn, count, held))
+    for place in _read(reply):
+        if steering is None or held:
+            drawn.add(place, place.token, False)
+        elif _first_of_a_bare_answer(sampling, steering, words, drawn, place.token):
+            drawn.bare = True
+            return
+        else:
+            token, forced = steering.take(place.token)
+            drawn.add(place, token, forced)
+            if forced or (sampling.json_schema is not None and not steering.inside):
                 return
-            else:
-                token, forced = steering.take(place.token)
-                drawn.add(place, token, forced)
-                if forced or (sampling.json_schema is not None and not steering.inside):
-                    break
-            if drawn.tokens[-1] in words.stop_ids:
-                drawn.ended = True
-                break
-            _tell(words, ask, drawn)
-            if _cancelled(ask):
-                break
-        drawn.ended = drawn.ended or ending.get("stop_type") in ENDINGS
+        if drawn.tokens[-1] in words.stop_ids:
+            drawn.ended = True
+            return
+    drawn.ended = reply.get("stop_type") == "eos"
+    _stop(words, sampling.stop, drawn)
+    _tell(words, ask, drawn)
+
+
+def _stop(words: Words, stop: Sequence[str], drawn: Drawn) -> None:
+    """End at the token that completes the first stop string."""
+    if not stop or not _has(words.decode(drawn.tokens), stop):
+        return
+    kept = 1 + bisect_left(
+        range(1, len(drawn.tokens) + 1), True, key=lambda count: _has(words.decode(drawn.tokens[:count]), stop)
+    )
+    del drawn.tokens[kept:], drawn.logprobs[kept:], drawn.top[kept:]
+    drawn.forced = [place for place in drawn.forced if place < kept]
+    drawn.ended = True
+
+
+def _has(text: str, stop: Sequence[str]) -> bool:
+    return any(word and word in text for word in stop)
 
 
 def _is_behind(steering: Steering, drawn: Drawn) -> bool:
@@ -173,7 +182,6 @@ def _body(ask: Ask, drawn: Drawn, count: int, held: bool) -> Json:
         "min_p": 0.0,
         "repeat_penalty": 1.0,
         "seed": seed % 2**32,
-        "stop": list(sampling.stop),
         "n_probs": max(1, ask.top),
         "return_tokens": True,
         "cache_prompt": True,
@@ -182,25 +190,6 @@ def _body(ask: Ask, drawn: Drawn, count: int, held: bool) -> Json:
         assert sampling.json_schema is not None
         body["json_schema"] = json.loads(sampling.json_schema)
     return body
-
-
-@contextmanager
-def _places(server: LlamaServer, body: Json, streamed: bool) -> Iterator[tuple[Iterator[Place], Json]]:
-    """The tokens of a request as they come, and how it ended, once it has."""
-    ending: Json = {}
-    if not streamed:
-        reply = server.post("/completion", body)
-        ending.update(reply)
-        yield _read(reply), ending
-        return
-
-    def coming(events: Iterator[Json]) -> Iterator[Place]:
-        for event in events:
-            ending.update(event)
-            yield from _read(event)
-
-    with server.stream("/completion", body) as events:
-        yield coming(events), ending
 
 
 def _read(reply: Json) -> Iterator[Place]:

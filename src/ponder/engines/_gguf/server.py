@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,6 @@ except ImportError:
 
 MAX_CONTEXT = 4096
 """Tokens of a prompt and its answer together, unless more is asked for."""
-ALONE = {"connection": "close"}
-"""For streams, after which the server closes the connection anyway."""
 TRIES = 3
 """Of a request whose connection the server closed at that moment, as it does after a hundred; each gives the same."""
 SECONDS = 600.0
@@ -91,35 +87,11 @@ class LlamaServer:
                     raise PonderError(f"llama.cpp does not answer: {type(error).__name__}", where=path) from error
         raise AssertionError("the last try returns or raises")
 
-    @contextmanager
-    def stream(self, path: str, body: Json) -> Iterator[Iterator[Json]]:
-        """One request, event by event; leaving the block cancels what is left.
-
-        Raises:
-            ConfigurationError: If the server does not take it.
-            PonderError: If the server fails.
-        """
-        try:
-            with self._client.stream("POST", path, json={**body, "stream": True}, headers=ALONE) as reply:
-                if reply.status_code != 200:
-                    self._read(reply.status_code, reply.read(), path)
-                yield self._events(reply.iter_lines(), path)
-        except httpx.HTTPError as error:
-            raise PonderError(f"llama.cpp does not answer: {type(error).__name__}", where=path) from error
-
     def close(self) -> None:
         """Give the model's memory back."""
         if self._server is not None:
             self._client.close()
             self._server = None
-
-    def _events(self, lines: Iterator[str], path: str) -> Iterator[Json]:
-        for line in lines:
-            kind, _, rest = line.partition(": ")
-            if kind == "error":
-                self._read(500, rest.encode(), path)
-            if kind == "data" and rest != "[DONE]":
-                yield json.loads(rest)
 
     def _read(self, status: int, content: bytes, path: str) -> Json:
         try:
