@@ -60,7 +60,7 @@ def token_bytes(tokenizer: Any) -> TokenBytes:
         if index >= len(table):
             table.extend([None] * (index + 1 - len(table)))
         if "ByteLevel" in kinds:
-            table[index] = _byte_level(token)
+            table[index] = byte_level(token)
         elif "ByteFallback" in kinds and (byte := _FALLBACK.fullmatch(token)):
             table[index] = bytes.fromhex(byte[1])
             fallback.add(index)
@@ -104,6 +104,7 @@ def _alphabet() -> dict[str, int]:
 _BYTE_OF = _alphabet()
 
 
-def _byte_level(token: str) -> bytes | None:
+def byte_level(token: str) -> bytes | None:
+    """Bytes of a token of a byte-level vocabulary; None where it is not written in GPT-2's alphabet."""
     found = [_BYTE_OF.get(character) for character in token]
     return None if None in found else bytes(byte for byte in found if byte is not None)
