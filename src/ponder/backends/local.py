@@ -23,7 +23,7 @@ from ponder.models.load import LoadedModel, load_model, load_tokenizer, resolve_
 from ponder.models.lora import Adapter, Lora
 
 GGUF = ".gguf"
-MARKERS = {"genai_config.json": "onnx", "ponder-web.json": "browser"}
+MARKERS = {"genai_config.json": "onnx", "ponder-web.json": "browser", "ponder-executorch.json": "executorch"}
 """Files by which the folder of an artefact is known, and the engine that runs it."""
 GUESSED_PARAMETERS = 1_000_000
 """For `plan`, when a model does not exist yet."""

@@ -15,8 +15,9 @@ import torch
 from ponder.core.errors import ConfigurationError, ResourceError
 from ponder.core.protocols import Sampler, Watch
 from ponder.core.types import Completion, Messages, Sampling, TopK
-from ponder.engines._onnx.drawing import PAD, completion_of, expectations, grow, rows_of, settled
+from ponder.engines._onnx.drawing import PAD, expectations, grow
 from ponder.engines._onnx.words import Words
+from ponder.engines._rows import check_room, completion_of, rows_of, settled, top_of
 from ponder.measure.resources import usable_cores
 from ponder.models.genai_config import read_genai_config
 
@@ -72,7 +73,7 @@ class OnnxSampler:
             raise ConfigurationError(f"samples is {samples}, and must be at least 1")
         encoded = [tuple(self.prompt(messages)) for messages in prompts]
         for place, ids in enumerate(encoded):
-            self._check(ids, sampling, f"prompt {place}")
+            check_room(ids, sampling, self._config.context, f"prompt {place}")
         rows = rows_of(list(dict.fromkeys(encoded)), samples, sampling, self._words)
         rows.sort(key=lambda row: len(row.ids))
         groups: dict[tuple[int, ...], list[Completion]] = {ids: [] for ids in encoded}
@@ -90,7 +91,7 @@ class OnnxSampler:
     def stream(self, messages: Messages, sampling: Sampling) -> Iterator[str]:
         """The text of sample 0 in pieces, which add up to its text."""
         ids = tuple(self.prompt(messages))
-        self._check(ids, sampling, "prompt")
+        check_room(ids, sampling, self._config.context, "prompt")
         (row,) = rows_of([ids], 1, sampling, self._words)
         began, shown = time.monotonic(), 0
         for _ in grow(self._loaded(), self._words, [row], sampling):
@@ -142,32 +143,8 @@ class OnnxSampler:
             return TopK(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32), np.zeros(0, np.float32))
         if begin < 1 or len(tokens) > self._config.context:
             raise ConfigurationError(f"{len(tokens)} tokens from {begin} on are not within the context")
-        logits = torch.from_numpy(expectations(self._loaded(), tokens[:-1])[begin - 1 :]).double()
-        found = logits.log_softmax(-1).topk(k)
-        tail = torch.log((1 - found.values.exp().sum(-1)).clamp(min=0.0))
-        if k == self._config.vocabulary:
-            tail = torch.full_like(tail, -torch.inf)
-        return TopK(
-            found.indices.numpy().astype(np.int32),
-            found.values.numpy().astype(np.float32),
-            tail.numpy().astype(np.float32),
-        )
-
-    def _check(self, ids: Sequence[int], sampling: Sampling, where: str) -> None:
-        if not ids:
-            raise ConfigurationError("the prompt has no tokens", where=where)
-        if sampling.json_schema is not None:
-            raise ConfigurationError(
-                "this engine holds no answer to a JSON schema", where="json_schema", fix="export the model as GGUF"
-            )
-        room = self._config.context - len(ids)
-        if sampling.max_new_tokens > room:
-            raise ConfigurationError(
-                f"{len(ids)} prompt tokens and {sampling.max_new_tokens} new ones do not fit the "
-                f"{self._config.context} positions",
-                where=where,
-                fix=f"lower max_new_tokens (to {room})" if room > 0 else "shorten the prompt",
-            )
+        logits = torch.from_numpy(expectations(self._loaded(), tokens[:-1])[begin - 1 :])
+        return top_of(logits, k)
 
 
 plugin: type[Sampler] = OnnxSampler

@@ -24,7 +24,7 @@ BUILDER = "onnxruntime_genai.models.builder"
 OPTIONS = {
     "fp32": ("fp32", ()),
     "int8": ("int8", ()),
-    "int4": ("int4", ("algo_config=k_quant",)),
+    "int4": ("int4", ("algo_config=k_quant_mixed",)),
 }
 """The builder's precision of each form, and what else it is told; docs/edge.md has the measurements behind it."""
 TEMPLATE = "chat_template.jinja"
@@ -62,7 +62,7 @@ class Onnx(Record):
             command = [sys.executable, "-m", BUILDER, "-i", str(model.resolve()), "-o", str(folder), "-p", precision]
             command += ["-e", "cpu", "-c", str(work), "--extra_options", "hf_token=false", *options]
             call(command, work, "the model builder of onnxruntime-genai")
-            shutil.rmtree(work)
+            shutil.rmtree(work, ignore_errors=True)  # the builder itself removes an empty one
             (folder / TEMPLATE).write_text(chat.template, encoding="utf-8")
             _name_ends(folder, chat)
             for _, text in _told_otherwise(shape, chat, folder):
