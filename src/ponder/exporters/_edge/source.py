@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -116,8 +117,12 @@ def _slides(config: dict[str, Any]) -> bool:
 
 def _check_weights(model: Path, shape: Shape) -> None:
     """Every tensor that the architecture has, in its shape and finite: the tools fill gaps with random numbers."""
-    with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model, local_files_only=True))
+    try:
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model, local_files_only=True))
+    except (StrictDataclassError, ValueError, KeyError) as error:
+        where = str(model / "config.json")
+        raise ConfigurationError(f"config.json is not one of this architecture: {error}", where=where) from error
     missing = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
     if shape.tied:
         missing.pop(HEAD, None)
