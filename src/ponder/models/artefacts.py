@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 GGUF = ".gguf"
-MARKERS = {"genai_config.json": "onnx", "ponder-web.json": "browser"}
+MARKERS = {"genai_config.json": "onnx", "ponder-web.json": "browser", "ponder-executorch.json": "executorch"}
 """Files by which the folder of an artefact is known, and the engine that runs it."""
 
 
