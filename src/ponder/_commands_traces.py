@@ -7,11 +7,7 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder. [default: a folder under runs/]")]
-New = Annotated[bool, typer.Option("--new", help="Start over in a fresh folder.")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Everything random is derived from it.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any key; repeatable.")]
+from ponder._options import Json, New, Out, Seed, Sets
 
 
 def register(app: typer.Typer) -> None:

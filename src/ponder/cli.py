@@ -18,22 +18,8 @@ import typer
 from typer.core import TyperGroup
 
 from ponder import __version__, _commands_traces, _commands_truth
+from ponder._options import Data, Json, Limit, Model, New, Out, Prices, Problems, Samples, Seed, Sets, Split, Tasks
 from ponder.core.errors import Interrupted, PonderError
-
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder. [default: a folder under runs/]")]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any key; repeatable.")
-]
-New = Annotated[bool, typer.Option("--new", help="Start over in a fresh folder.")]
-Model = Annotated[str, typer.Option("--model", help="pocket-base, pocket-teacher, a folder or a hub id.")]
-Tasks = Annotated[list[str], typer.Option("--task", help="Task; repeatable. `ponder tasks` lists them.")]
-Data = Annotated[Path | None, typer.Option("--data", help="File that the task reads.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Problems per task and split.")]
-Problems = Annotated[int | None, typer.Option("--problems", min=1, help="Problems over all tasks together.")]
-Samples = Annotated[int | None, typer.Option("--samples", min=1, help="Completions per problem.")]
-Split = Annotated[str | None, typer.Option("--split", help="Split of the tasks.")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Everything random is derived from it.")]
 
 
 class _Guarded(TyperGroup):
@@ -119,7 +105,7 @@ def plan(
     out: Out = None,
     sets: Sets = None,
     no_probe: Annotated[bool, typer.Option("--no-probe", help="Compute from shapes; try nothing out.")] = False,
-    prices: _commands_truth.Prices = None,
+    prices: Prices = None,
     as_json: Json = False,
 ) -> None:
     """Show what a recipe would do and cost.
