@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 from ponder import __version__, _commands_traces, _commands_truth
 from ponder._options import Data, Json, Limit, Model, New, Out, Prices, Problems, Samples, Seed, Sets, Split, Tasks
 from ponder.core.errors import Interrupted, PonderError
+from ponder.core.offline import go_offline
 
 
 class _Guarded(TyperGroup):
@@ -63,8 +64,9 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a console that lacks a letter
     sys.path.append(os.getcwd())  # a user's own plug-ins lie where they work, and shadow nothing
     arguments = sys.argv[1:]
-    if "--verbose" in arguments:  # accepted anywhere
-        arguments = ["--verbose", *(argument for argument in arguments if argument != "--verbose")]
+    for everywhere in ("--verbose", "--offline"):  # accepted anywhere
+        if everywhere in arguments:
+            arguments = [everywhere, *(argument for argument in arguments if argument != everywhere)]
     if sys.stderr is not None:
         logging.basicConfig(level=logging.INFO if sys.stderr.isatty() else logging.WARNING, format="%(message)s")
     app(arguments, prog_name="ponder")
@@ -73,9 +75,12 @@ def main() -> None:
 @app.callback()
 def _options(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the traceback of an error.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Refuse every connection to another machine.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
 ) -> None:
     """Turn a small language model into a reasoning model, and prove what it is worth."""
+    if offline:
+        go_offline()
     if version:
         typer.echo(f"ponder {__version__}")
         raise typer.Exit
