@@ -22,6 +22,8 @@ from ponder._options import Data, Json, Limit, Model, New, Out, Prices, Problems
 from ponder.core.errors import Interrupted, PonderError
 from ponder.core.offline import go_offline
 
+UNSAID = "\n  fix:   run again with --verbose; what a library says is left out here, because it may quote your data"
+
 
 class _Guarded(TyperGroup):
     """Turns exceptions into one readable message and the right exit code."""
@@ -375,10 +377,15 @@ def _report(error: Exception, *, verbose: bool) -> int:
             "memory ran out\n  fix:   smaller batches or a smaller model; `ponder plan` estimates the need"
         )
         return 3
-    summary = (str(error).strip().splitlines() or [""])[0][:200]
-    hint = "" if verbose else "\n  fix:   run again with --verbose for the traceback"
-    _complain(f"unexpected {type(error).__name__}: {summary}{hint}")
+    _complain(f"unexpected {type(error).__name__}\n  where: {_place(error)}{'' if verbose else UNSAID}")
     return 1
+
+
+def _place(error: Exception) -> str:
+    """File and line of Ponder's in which an error came up; of a library, when none of Ponder's is on the way."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "ponder" in Path(frame.filename).parts] or frames
+    return "unknown" if not own else f"{'/'.join(Path(own[-1].filename).parts[-2:])}:{own[-1].lineno}"
 
 
 def _complain(text: str) -> None:
