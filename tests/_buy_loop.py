@@ -10,14 +10,12 @@ import hashlib
 import json
 import os
 import random
-import signal
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from _lives import die, live
 from chaos_server import MODEL, user
 from ponder.core.types import Completion, Sampling
 from ponder.engines.openai import OpenAISampler
@@ -47,30 +45,10 @@ def die_at(count: int, torn: bool) -> None:
             if left == 0:
                 if torn:
                     write(descriptor, bytes(data)[: len(data) * 2 // 3])
-                os.kill(os.getpid(), signal.SIGKILL)
+                die()
         return write(descriptor, data)
 
     os.write = dying  # type: ignore[assignment]
-
-
-def live(url: str, folder: Path, prepare: Callable[[], None], patience: float | None = None) -> bool:
-    """Buy in a child; True when it came to its end."""
-    child = os.fork()
-    if child == 0:
-        try:
-            prepare()
-            buy(url, folder)
-        except BaseException as error:
-            print(repr(error), file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
-    if patience is not None:
-        time.sleep(patience)
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-        raise SystemExit("a life ended in an error")
-    return os.WIFEXITED(status)
 
 
 def held(folder: Path) -> list[str]:
@@ -86,19 +64,19 @@ def tell(story: str, folder: Path, deaths: list[list[str]]) -> None:
 
 
 def main(url: str, root: Path) -> None:
-    live(url, root / "calm", lambda: None)
+    live(partial(buy, url, root / "calm"))
     tell("calm", root / "calm", [])
     for torn in (False, True):
         folder, deaths, done = root / f"writes-{torn}", [], False
         while not done:
-            done = live(url, folder, partial(die_at, 1 + len(deaths) % 3, torn))
+            done = live(partial(buy, url, folder), partial(die_at, 1 + len(deaths) % 3, torn))
             deaths.append(held(folder))
         tell(f"writes, torn {torn}", folder, deaths)
     folder, deaths, rng = root / "moments", [], random.Random(1)
     for _ in range(6):
-        live(url, folder, lambda: None, rng.uniform(0.01, 0.15))
+        live(partial(buy, url, folder), patience=rng.uniform(0.01, 0.15))
         deaths.append(held(folder))
-    live(url, folder, lambda: None)
+    live(partial(buy, url, folder))
     tell("moments", folder, deaths)
 
 

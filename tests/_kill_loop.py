@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import signal
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 import torch
 
 from _learn import random_tokens, text_example, tiny_model, trainer
+from _lives import die, live
 from ponder.learn.fit import FitBatch, fit
 from ponder.runs.log import Log
 from ponder.runs.store import StageFolder
@@ -51,33 +50,13 @@ def die_at(count: int) -> None:
             nonlocal left
             left -= 1
             if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                die()
             return operation(*args, **kwargs)
 
         return call
 
     for name in OPERATIONS:
         setattr(os, name, wrapped(getattr(os, name)))
-
-
-def attempt(folder: Path, prepare: Callable[[], None], patience: float | None = None) -> bool:
-    """Train in a child; True when it came to its end."""
-    child = os.fork()
-    if child == 0:
-        prepare()
-        try:
-            train(folder)
-        except BaseException as error:
-            print(repr(error), file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
-    if patience is not None:
-        time.sleep(patience)
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-        raise SystemExit("an attempt failed")
-    return os.WIFEXITED(status)
 
 
 def digest(folder: Path) -> str:
@@ -88,17 +67,17 @@ def digest(folder: Path) -> str:
 
 
 def main(root: Path) -> None:
-    attempt(root / "calm", lambda: None)
+    live(partial(train, root / "calm"))
     print(digest(root / "calm"))
     count, done = 0, False
     while not done:  # the n-th life dies at its n-th operation and leaves the rest to the next
         count += 1
-        done = attempt(root / "operations", partial(die_at, count))
+        done = live(partial(train, root / "operations"), partial(die_at, count))
     print(digest(root / "operations"))
     rng = random.Random(0)
     for _ in range(4):  # lives of random length
-        attempt(root / "moments", lambda: None, patience=rng.uniform(0.02, 0.4))
-    attempt(root / "moments", lambda: None)
+        live(partial(train, root / "moments"), patience=rng.uniform(0.02, 0.4))
+    live(partial(train, root / "moments"))
     print(digest(root / "moments"))
     print(f"lives {count}")
 

@@ -47,7 +47,7 @@ TORCH_FREE = (
     *("sandbox", "measure.stats", "measure.horizon", "measure.power"),
 )
 TORCH_FREE_TOP = (
-    *("cli", "_commands_serve", "_commands_traces", "_commands_truth", "recipe", "runner"),
+    *("cli", "_options", "_commands_serve", "_commands_traces", "_commands_truth", "recipe", "runner"),
     *("_cli_run", "_cli_tasks", "_cli_traces", "_cli_compare", "_cli_audit"),
 )
 

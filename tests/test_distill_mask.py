@@ -25,7 +25,7 @@ from ponder.models.load import load_model, load_tokenizer, resolve_model
 from ponder.objectives.sft import SFT, imitation
 from ponder.recipe import build_recipe
 from ponder.runner import run_recipe
-from ponder.runs.log import Log
+from ponder.runs.log import SHOW_TEXTS, Log
 from ponder.stages._learnable import encoded
 
 PROMPT = (Message(role="user", content="What is 3 + 4?"),)
@@ -35,6 +35,11 @@ THOUGHT = "<think>\n3 + 4 = 7\n</think>\n7"
 @pytest.fixture(scope="module")
 def chat() -> Chat:
     return Chat(load_tokenizer(resolve_model("pocket-base")))
+
+
+@pytest.fixture(autouse=True)
+def texts_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SHOW_TEXTS, "1")
 
 
 class Terminal(io.StringIO):
@@ -93,6 +98,13 @@ def test_hostile_text_cannot_steer_the_terminal(chat: Chat, mode: Any, monkeypat
 def test_a_long_row_shows_both_ends_of_every_part(chat: Chat) -> None:
     text = shown([row(chat, "begin " + "and so on " * 200 + "finish")], chat, "plain", io.StringIO())
     assert len(text) < 1200 and "[begin" in text and "finish" in text
+
+
+def test_a_pipe_is_told_counts_and_no_text(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SHOW_TEXTS)
+    text = shown([row(chat, "my answer")], chat, "plain", io.StringIO())
+    assert "my answer" not in text and "step 1 trains" in text and SHOW_TEXTS in text
+    assert "my answer" in shown([row(chat, "my answer")], chat, "plain", Terminal())
 
 
 def test_no_journal_keeps_the_text_of_rows(chat: Chat, tmp_path: Path) -> None:

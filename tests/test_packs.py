@@ -229,3 +229,51 @@ def test_a_pack_of_other_tokens_is_refused(tmp_path: Path) -> None:
     recipe = build_recipe({"name": "w", "stage": {"distill": {"model": "pocket-base", "traces": str(path)}}})
     with pytest.raises(ConfigurationError, match="another tokenizer and another chat template"):
         run_recipe(recipe, tmp_path / "run", Log.silent())
+
+
+OUTSIDE = """
+from typing import ClassVar
+
+from ponder.objectives.sft import SFT
+
+
+class Asking(SFT):
+    asks_teacher: ClassVar[bool] = True
+    learns_stored: ClassVar[bool] = True
+
+    def __call__(self, group, reference=None, teacher=None):
+        said = teacher.logprobs(list(group.traces))
+        assert [len(each) for each in said] == [
+            len(trace.completion.prompt_tokens) + len(trace.completion.tokens) for trace in group.traces
+        ]
+        return super().__call__(group)
+
+
+plugin = Asking
+"""
+
+
+def test_an_objective_of_ones_own_is_given_the_teacher_that_it_asks_for(
+    taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mylab").mkdir()
+    (tmp_path / "mylab" / "asking.py").write_text(OUTSIDE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = {"model": "pocket-base", "objective": {"use": "mylab.asking"}}
+    with pytest.raises(ConfigurationError, match=r"mylab\.asking has nobody to ask"):
+        run_recipe(
+            build_recipe({"name": "own", "stage": {"distill": {**own, "traces": str(taught / "generate")}}}),
+            tmp_path / "distil",
+            Log.silent(),
+        )
+    with pytest.raises(ConfigurationError, match=r"mylab\.asking needs a teacher"):
+        run_recipe(
+            build_recipe({"name": "own", "stage": {"reinforce": {**own, "tasks": TASKS}}}), tmp_path / "r", Log.silent()
+        )
+    mixed = {"teacher": "pocket-teacher", "traces": str(taught / "generate"), "on_policy": 0.5, **FAST, "steps": 1}
+    summary = run_recipe(
+        build_recipe({"name": "own", "stage": {"reinforce": {**own, "tasks": TASKS, **mixed}}}),
+        tmp_path / "run",
+        Log.silent(),
+    )
+    assert summary["reinforce"]["steps"] == 1

@@ -8,7 +8,6 @@ from pathlib import Path
 from benchmarks.workers.sft_case import documents_of
 from benchmarks.workers.turns import Turns, case
 from ponder.backends.local import trainer_for
-from ponder.core.types import Message
 from ponder.learn.fit import FitBatch, fit
 from ponder.learn.train import Optimisation
 from ponder.models.load import load_model
@@ -22,7 +21,7 @@ def main() -> None:
     plan = case()
     loaded = load_model(plan["model"])
     examples = [
-        encode_document(loaded.chat, (Message(role="user", content=prompt),), response, 0.0)
+        encode_document(loaded.chat, prompt, response, 0.0)
         for prompt, response in documents_of(plan)
     ]
     optimisation = Optimisation(

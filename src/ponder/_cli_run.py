@@ -20,7 +20,7 @@ from ponder.report.numbers import numbers
 from ponder.report.page import write_report
 from ponder.report.table import table
 from ponder.runner import Planned, fresh_folder, plan_entry, plan_recipe, run_recipe
-from ponder.runs.log import Log
+from ponder.runs.log import Log, may_show_texts
 from ponder.runs.plan import remember
 
 RUNS = Path("runs")
@@ -162,7 +162,8 @@ def _run(recipe: Recipe, folder: Path, log: Log, again: Sequence[str], planned: 
             f"{what}what is done is stored", where=str(folder), fix=f"{how}resume with: {command}"
         ) from error
     except Alarm as alarm:
-        print(printable(alarm.shown), file=sys.stderr)
+        if may_show_texts(sys.stderr):
+            print(printable(alarm.shown), file=sys.stderr)
         key = f"stage.{alarm.stage}.tripwires" if again[1] == "run" else "tripwires"
         cut = " ".join(f"--set {key}.{wire}=off" for wire in alarm.wires)
         raise PonderError(

@@ -7,16 +7,12 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder. [default: a folder under runs/]")]
-New = Annotated[bool, typer.Option("--new", help="Start over in a fresh folder.")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Everything random is derived from it.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any key; repeatable.")]
+from ponder._options import Json, New, Out, Seed, Sets
 
 
 def register(app: typer.Typer) -> None:
     """Add every command of this file, in the order in which help lists them."""
-    for command in (select, grade, card):
+    for command in (select, grade, card, purge):
         app.command()(command)
     group = typer.Typer(help="Export and import traces.", no_args_is_help=True, rich_markup_mode=None)
     group.command("export")(export_traces)
@@ -71,6 +67,24 @@ def card(stage: Annotated[Path, typer.Argument(help="Folder of a training stage.
     from ponder.report.provenance import write_card
 
     typer.echo(write_card(stage))
+
+
+def purge(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    older_than: Annotated[str | None, typer.Option(help="Only what was last written so long ago: 12h, 30d.")] = None,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="Only rows of this problem id, or with this value in meta; repeatable.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, what would go is listed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove stored texts of a run.
+
+    Journals, Parquet files, packs, purchases and pages. Figures, settings and weights stay.
+    """
+    from ponder._cli_purge import purge as purge_run
+
+    purge_run(run, older_than, subject or [], yes=yes, as_json=as_json)
 
 
 def export_traces(

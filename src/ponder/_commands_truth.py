@@ -7,11 +7,7 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-
-Prices = Annotated[
-    Path | None, typer.Option("--prices", help="Price sheet of yours, CSV or YAML. [default: $PONDER_PRICES]")
-]
+from ponder._options import Json, Prices
 
 
 def register(app: typer.Typer) -> None:

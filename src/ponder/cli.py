@@ -18,22 +18,11 @@ import typer
 from typer.core import TyperGroup
 
 from ponder import __version__, _commands_serve, _commands_traces, _commands_truth
+from ponder._options import Data, Json, Limit, Model, New, Out, Prices, Problems, Samples, Seed, Sets, Split, Tasks
 from ponder.core.errors import Interrupted, PonderError
+from ponder.core.offline import go_offline
 
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder. [default: a folder under runs/]")]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any key; repeatable.")
-]
-New = Annotated[bool, typer.Option("--new", help="Start over in a fresh folder.")]
-Model = Annotated[str, typer.Option("--model", help="pocket-base, pocket-teacher, a folder or a hub id.")]
-Tasks = Annotated[list[str], typer.Option("--task", help="Task; repeatable. `ponder tasks` lists them.")]
-Data = Annotated[Path | None, typer.Option("--data", help="File that the task reads.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Problems per task and split.")]
-Problems = Annotated[int | None, typer.Option("--problems", min=1, help="Problems over all tasks together.")]
-Samples = Annotated[int | None, typer.Option("--samples", min=1, help="Completions per problem.")]
-Split = Annotated[str | None, typer.Option("--split", help="Split of the tasks.")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Everything random is derived from it.")]
+UNSAID = "\n  fix:   run again with --verbose; what a library says is left out here, because it may quote your data"
 
 
 class _Guarded(TyperGroup):
@@ -77,8 +66,9 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a console that lacks a letter
     sys.path.append(os.getcwd())  # a user's own plug-ins lie where they work, and shadow nothing
     arguments = sys.argv[1:]
-    if "--verbose" in arguments:  # accepted anywhere
-        arguments = ["--verbose", *(argument for argument in arguments if argument != "--verbose")]
+    for everywhere in ("--verbose", "--offline"):  # accepted anywhere
+        if everywhere in arguments:
+            arguments = [everywhere, *(argument for argument in arguments if argument != everywhere)]
     if sys.stderr is not None:
         logging.basicConfig(level=logging.INFO if sys.stderr.isatty() else logging.WARNING, format="%(message)s")
     app(arguments, prog_name="ponder")
@@ -87,9 +77,12 @@ def main() -> None:
 @app.callback()
 def _options(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the traceback of an error.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Refuse every connection to another machine.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
 ) -> None:
     """Turn a small language model into a reasoning model, and prove what it is worth."""
+    if offline:
+        go_offline()
     if version:
         typer.echo(f"ponder {__version__}")
         raise typer.Exit
@@ -119,7 +112,7 @@ def plan(
     out: Out = None,
     sets: Sets = None,
     no_probe: Annotated[bool, typer.Option("--no-probe", help="Compute from shapes; try nothing out.")] = False,
-    prices: _commands_truth.Prices = None,
+    prices: Prices = None,
     as_json: Json = False,
 ) -> None:
     """Show what a recipe would do and cost.
@@ -367,10 +360,15 @@ def _report(error: Exception, *, verbose: bool) -> int:
             "memory ran out\n  fix:   smaller batches or a smaller model; `ponder plan` estimates the need"
         )
         return 3
-    summary = (str(error).strip().splitlines() or [""])[0][:200]
-    hint = "" if verbose else "\n  fix:   run again with --verbose for the traceback"
-    _complain(f"unexpected {type(error).__name__}: {summary}{hint}")
+    _complain(f"unexpected {type(error).__name__}\n  where: {_place(error)}{'' if verbose else UNSAID}")
     return 1
+
+
+def _place(error: Exception) -> str:
+    """File and line of Ponder's in which an error came up; of a library, when none of Ponder's is on the way."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "ponder" in Path(frame.filename).parts] or frames
+    return "unknown" if not own else f"{'/'.join(Path(own[-1].filename).parts[-2:])}:{own[-1].lineno}"
 
 
 def _complain(text: str) -> None:

@@ -135,7 +135,13 @@ class Teacher(Protocol):
 
 
 class Objective(Protocol):
-    """Credit assignment: a group of traces becomes per-token streams."""
+    """Credit assignment: a group of traces becomes per-token streams.
+
+    A class may say more of itself by class variables; where it does not, none of them holds:
+    `asks_teacher: ClassVar[bool] = True` makes a stage open a teacher and hand it to every call, and refuse to begin
+    without one; `learns_stored` lets traces that the policy did not sample be mixed into its steps; `compares_group`
+    says that a group of one teaches nothing.
+    """
 
     @property
     def surrogate(self) -> Surrogate:

@@ -10,7 +10,7 @@ from rich.text import Text
 from ponder.core.chat import Chat
 from ponder.core.types import Example
 from ponder.learn.batch import targets_of
-from ponder.runs.log import Log
+from ponder.runs.log import SHOW_TEXTS, Log
 
 ROWS = 3
 END_CHARACTERS = 80
@@ -25,15 +25,17 @@ Part = tuple[bool, bool, str]
 
 
 def show_mask(examples: Sequence[Example], chat: Chat, log: Log) -> None:
-    """Show the first rows to a person: in colour in a terminal, with brackets elsewhere; a program is shown nothing."""
-    if log.mode not in ("live", "plain"):
-        return
+    """Show the first rows to a person: in colour, or with brackets; a pipe and a program are told counts alone."""
     trained = sum(len(targets_of(example)) for example in examples)
     total = sum(len(example.tokens) for example in examples)
+    counts = f"step 1 trains {trained:,} of the {total:,} tokens of {len(examples):,} rows"
+    if not log.shows_texts:
+        log.note(f"{counts} ({SHOW_TEXTS}=1 shows them)")
+        return
     legend = "green is trained, grey is only read, bold is a special token"
     if not log.colour:
         legend = "what stands in [brackets] is trained, the rest is only read"
-    view = Text(f"step 1 trains {trained:,} of the {total:,} tokens of {len(examples):,} rows; {legend}\n")
+    view = Text(f"{counts}; {legend}\n")
     for number, example in enumerate(examples[:ROWS], start=1):
         view.append(f"  row {number} ({len(targets_of(example)):,} of {len(example.tokens):,}): ")
         view.append_text(_row(parts_of(example, chat), log.colour))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ Rewards = npt.NDArray[np.float64]
 
 class PolicyGradient(Record, ABC):
     """Base of the objectives that pay completions by comparing them within their group."""
+
+    compares_group: ClassVar[bool] = True
 
     clip_low: float = Field(default=0.2, ge=0.0)
     clip_high: float = Field(default=0.2, ge=0.0)

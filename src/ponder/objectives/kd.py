@@ -7,6 +7,8 @@ and the mass of the rest, and the mixture with stored traces is a setting of the
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from pydantic import Field
 
@@ -17,6 +19,9 @@ from ponder.core.types import Divergence, Example, Group, Outcome, Record, Surro
 
 class KD(Record):
     """Generalised Jensen-Shannon divergence from the teacher, a mean over all of the step's completion tokens."""
+
+    asks_teacher: ClassVar[bool] = True
+    learns_stored: ClassVar[bool] = True
 
     beta: float = Field(default=0.0, ge=0.0, le=1.0)
     """0: KL(teacher || student), which covers all that the teacher does; 1: KL(student || teacher), which avoids what

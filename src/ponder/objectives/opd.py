@@ -11,6 +11,8 @@ members of the loss.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from pydantic import Field
 
@@ -22,6 +24,8 @@ from ponder.objectives._policy import policy_example
 
 class OPD(Record):
     """Advantage log p_teacher - log p_student, a mean over all of the step's members."""
+
+    asks_teacher: ClassVar[bool] = True
 
     weight: float = Field(default=1.0, ge=0.0)
     """Of the teacher's part of the advantage."""

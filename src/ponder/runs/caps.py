@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from ponder.core.errors import Interrupted
 from ponder.core.types import Caps, Completion
 
-FLAGS = {"cost": "--cost-limit", "tokens": "--token-limit", "seconds": "--time-limit"}
+SETTINGS = {"cost": "cost_limit", "tokens": "token_limit", "seconds": "time_limit"}
+"""What a stage calls each cap; the command line has it as an option."""
 
 
 class CapWatch:
@@ -86,8 +87,9 @@ class CapWatch:
             "tokens": f"{self.tokens:,} used",
             "seconds": f"{self.seconds:.0f} s taken",
         }
+        setting = SETTINGS[name]
         return Interrupted(
-            f"the cap on {name} of {getattr(self.caps, name):g} is reached: {used[name]}",
+            f"{setting} is reached: {used[name]}, and the cap on {name} is {getattr(self.caps, name):g}",
             where=self._where,
-            fix=f"raise it with {FLAGS[name]} and run the same command again: what there is is kept",
+            fix=f"raise {setting} (--{setting.replace('_', '-')}) and run the same command again: what is done is kept",
         )

@@ -1,7 +1,8 @@
 """What a run says while it works: a live line in a terminal, plain lines elsewhere, JSON events for machines.
 
 Notes and progress go to standard error, so that standard output stays free for results; `--json` events are
-the result and go to standard output. Logs carry names, counts and numbers, never the text of problems.
+the result and go to standard output. Logs carry names, counts and numbers, never the text of problems: that is shown to
+a person at a terminal only, because what goes into a pipe is kept by somebody.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ Mode = Literal["live", "plain", "json", "silent"]
 PLAIN_SECONDS = 15.0
 """Seconds between two lines of the same progress outside a terminal."""
 JSON_SECONDS = 1.0
+SHOW_TEXTS = "PONDER_SHOW_TEXTS"
+"""Set to 1, texts are shown outside a terminal too."""
 Field = float | int | str
 
 
@@ -122,12 +125,19 @@ class Log:
         self._say(text)
 
     def show(self, text: Text) -> None:
-        """Show a person something of their own data: no journal keeps it, and `--json` leaves it out."""
+        """Show a person something of their own data: no journal keeps it; pipes and `--json` leave it out."""
+        if not self.shows_texts:
+            return
         if self.colour:
             console = self._bar.console if self._bar is not None else Console(file=cast(TextIO, self._stream))
             console.print(text, highlight=False)
         else:
             self._say(text.plain)
+
+    @property
+    def shows_texts(self) -> bool:
+        """Whether texts of problems and answers may be shown."""
+        return self.mode in ("live", "plain") and may_show_texts(self._stream)
 
     @property
     def colour(self) -> bool:
@@ -207,6 +217,11 @@ class _Forgiving(io.TextIOBase):
             except (OSError, ValueError):
                 self._inner = None
         return len(text)
+
+
+def may_show_texts(stream: TextIO | io.TextIOBase) -> bool:
+    """Whether a person looks at a stream, or asked for texts in it."""
+    return stream.isatty() or os.environ.get(SHOW_TEXTS, "") == "1"
 
 
 def duration(seconds: float) -> str:

@@ -1,18 +1,18 @@
-"""Caps on what generating may use: read from settings, and looked at between chunks.
+"""Caps on what generating may use, as a stage's settings say them.
 
-A served model counts money and tokens itself, request by request; this watch holds for models of this machine too. A
-cap decides when work pauses, never what it is, so it may be raised while the work is half done.
+A cap decides when work pauses, never what it is, so it may be raised while the work is half done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ponder.core.errors import ConfigurationError, Interrupted
+from ponder.core.errors import ConfigurationError
 from ponder.core.types import Caps
+from ponder.runs.caps import SETTINGS
 from ponder.stages._teachers import is_served
 
-CAPS = ("cost_limit", "token_limit", "time_limit")
+CAPS = tuple(SETTINGS.values())
 """Settings of a stage that is capped; they are its observers."""
 
 
@@ -29,26 +29,3 @@ def checked_caps(cost: float | None, tokens: int | None, seconds: float | None, 
             fix="set token_limit or time_limit; the ledger estimates what this machine costs",
         )
     return Caps(cost=cost, tokens=tokens, seconds=seconds)
-
-
-def stop_at(caps: Caps, tokens: float, seconds: float) -> None:
-    """Call this between chunks, when everything is stored.
-
-    Args:
-        caps: Of the stage.
-        tokens: Read and sampled by all attempts so far.
-        seconds: Spent on sampling by all attempts so far.
-
-    Raises:
-        Interrupted: If a cap is reached; it names the setting to raise.
-    """
-    for setting, cap, used, unit in (
-        ("token_limit", caps.tokens, tokens, "tokens"),
-        ("time_limit", caps.seconds, seconds, "seconds"),
-    ):
-        if cap is not None and used >= cap:
-            raise Interrupted(
-                f"{setting} is reached: {used:,.0f} of {cap:,.0f} {unit}",
-                where=setting,
-                fix=f"raise {setting} (--{setting.replace('_', '-')}); nothing that is done is done again",
-            )

@@ -8,11 +8,8 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 
 from ponder.core.errors import ConfigurationError
-from ponder.core.plugins import load_plugin
+from ponder.core.plugins import load_plugin, plugin_names
 from ponder.core.protocols import Objective, Reward
-
-TAUGHT = ("kd", "opd")
-"""Objectives that ask a teacher."""
 
 
 def open_objective(choice: Mapping[str, JsonValue]) -> Objective:
@@ -23,6 +20,17 @@ def open_objective(choice: Mapping[str, JsonValue]) -> Objective:
     """
     config = dict(choice)
     return configured("objectives", str(config.pop("use", "")), config)
+
+
+def says(objective: object, trait: str) -> bool:
+    """Whether an objective's class says `asks_teacher`, `learns_stored` or `compares_group` of itself."""
+    return bool(getattr(objective, trait, False))
+
+
+def shipped_that_say(trait: str) -> str:
+    """Names of Ponder's own objectives of which a trait holds, for a message."""
+    names = plugin_names("objectives")
+    return ", ".join(name for name in names if says(load_plugin("objectives", name), trait))
 
 
 def open_reward(name: str, choice: float | Mapping[str, JsonValue]) -> tuple[Reward, float]:

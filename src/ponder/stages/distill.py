@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue
 from ponder.backends.local import trainer_for
 from ponder.backends.teachers import coverage_of, open_teacher
 from ponder.core.errors import ConfigurationError
-from ponder.core.protocols import Teacher
+from ponder.core.protocols import Objective, Teacher
 from ponder.core.types import Group, Json
 from ponder.engines._pack_teacher import PackTeacher
 from ponder.learn.fit import FitBatch, fit
@@ -26,7 +26,7 @@ from ponder.runs.pack import PACK
 from ponder.stages._contamination import default_folder
 from ponder.stages._estimates.distill import estimate_distill
 from ponder.stages._learnable import Choice, Learnable, in_curriculum, learnable, traces_path
-from ponder.stages._plugins import TAUGHT, open_objective
+from ponder.stages._plugins import open_objective, says
 from ponder.stages._saving import save_trained
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._taught import check_pack, named, snapshots, taught_batch
@@ -47,7 +47,7 @@ class Distill(Stage):
     objective: dict[str, JsonValue] = Field(default={"use": "sft"})
     """`sft`, or `kd` with its settings."""
     teacher: str | dict[str, str] | None = None
-    """Under `kd`, the model that is asked, or models by task; None when `traces` is a pack."""
+    """The model that an objective such as `kd` asks, or models by task; None when `traces` is a pack."""
     per_problem: int | None = Field(default=None, ge=1)
     """At most this many correct traces of one problem, the shortest first; None keeps all."""
     answers_only: bool = False
@@ -75,7 +75,7 @@ class Distill(Stage):
         """Train, save `model/`, and report what was kept, what was dropped and why."""
         loaded = load_model(context.artefact(self.model, "model"))
         objective = open_objective(self.objective)
-        teacher, found = self._sources(context, loaded)
+        teacher, found = self._sources(context, loaded, objective)
         traces = in_curriculum(found.traces) if self.order == "curriculum" else found.traces
         steps = self.steps or steps_for(len(traces), self.epochs, self.examples_per_step)
         trainer = trainer_for(
@@ -116,7 +116,9 @@ class Distill(Stage):
         first = step * self.examples_per_step
         return [place % size for place in range(first, first + self.examples_per_step)]
 
-    def _sources(self, context: Context, student: LoadedModel) -> tuple[Teacher | None, Learnable]:
+    def _sources(
+        self, context: Context, student: LoadedModel, objective: Objective
+    ) -> tuple[Teacher | None, Learnable]:
         """Who is asked, and what is learnt.
 
         Raises:
@@ -124,7 +126,7 @@ class Distill(Stage):
         """
         path = traces_path(context, self.traces)
         choice = Choice(self.per_problem, self.answers_only, self.max_tokens, self.decontaminate, self.benchmarks)
-        taught = self.objective.get("use") in TAUGHT
+        taught = says(objective, "asks_teacher")
         if path.name != PACK:
             if taught and self.teacher is None:
                 raise ConfigurationError(

@@ -20,9 +20,10 @@ from ponder.core.seeds import derive_seed
 from ponder.core.types import Caps, Json, Outcome, Problem, Sampling, Trace
 from ponder.measure.teachers import agreement, kind_of, replies_of, skill_of, teacher_rows
 from ponder.measure.terms import Terms
+from ponder.runs.caps import CapWatch
 from ponder.runs.interrupt import raise_if_stopped
 from ponder.runs.log import Progress
-from ponder.stages._caps import CAPS, checked_caps, stop_at
+from ponder.stages._caps import CAPS, checked_caps
 from ponder.stages._chunks import Chunks
 from ponder.stages._contamination import clean, default_folder
 from ponder.stages._estimates.generate import estimate_generate
@@ -152,11 +153,11 @@ class _Work:
         done = max(0, min(len(chunks) - before, len(starts)))
         if done == len(starts):
             return
-        self._stop_at(chunks)
+        self._check_caps(chunks)
         sampler = open_teacher(self.source, self.problems, context.folder.path / "purchases", self.caps)
         for start in starts[done:]:
             raise_if_stopped()
-            self._stop_at(chunks)
+            self._check_caps(chunks)
             chunk = self.problems[start : start + size]
             began = time.monotonic()
             watch = _watcher(progress, offset + start * self.rounds.samples)
@@ -177,8 +178,10 @@ class _Work:
             folder = context.folder
             folder.write_json(SERVED, {**(folder.read_json(SERVED) or {}), self.label: account})
 
-    def _stop_at(self, chunks: Chunks) -> None:
-        stop_at(self.caps, chunks.total("tokens"), chunks.total("seconds"))
+    def _check_caps(self, chunks: Chunks) -> None:
+        """Money is counted by the account of a served model, request by request."""
+        tokens, seconds = int(chunks.total("tokens")), chunks.total("seconds")
+        CapWatch(self.caps, cost=None, tokens=tokens, seconds=seconds, where=str(chunks.rows.path)).check()
 
 
 def _watcher(progress: Any, offset: int) -> Watch:

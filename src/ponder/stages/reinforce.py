@@ -17,7 +17,7 @@ from ponder.backends.local import reference_for, trainer_for
 from ponder.backends.teachers import coverage_of, open_teacher
 from ponder.core.answers import split_thinking
 from ponder.core.errors import ConfigurationError
-from ponder.core.protocols import Teacher
+from ponder.core.protocols import Objective, Teacher
 from ponder.core.seeds import derive_seed, numpy_rng
 from ponder.core.types import Finish, Group, Json, Metrics, Outcome, Sampling, Trace
 from ponder.learn.fit import FitBatch, fit
@@ -32,7 +32,7 @@ from ponder.runs.pack import PACK
 from ponder.stages._alarms import Watch
 from ponder.stages._estimates.reinforce import estimate_reinforce
 from ponder.stages._learnable import Choice, learnable, traces_path
-from ponder.stages._plugins import TAUGHT, open_objective, open_reward
+from ponder.stages._plugins import open_objective, open_reward, says, shipped_that_say
 from ponder.stages._saving import save_trained
 from ponder.stages._stage import Context, Estimate, Stage
 from ponder.stages._tasks import TaskChoices, draw_problems, isolation_of, open_tasks, single_turn, verifiers_of
@@ -55,7 +55,7 @@ class Reinforce(Stage):
     objective: dict[str, JsonValue] = Field(default={"use": "dr_grpo"})
     """An objective's name under `use`, and its settings."""
     teacher: str | dict[str, str] | None = None
-    """Under `opd` and `kd`, the model that is asked about every token, or models by task (`*`: every other task)."""
+    """The model that an objective such as `opd` or `kd` asks about every token, or models by task (`*`: all others)."""
     traces: str | None = None
     """Under `kd`, stored traces that are mixed in (GKD): an earlier stage, its folder, or a file."""
     on_policy: float = Field(default=1.0, ge=0.0, le=1.0)
@@ -92,8 +92,8 @@ class Reinforce(Stage):
         problems = draw_problems(tasks, self.split, self.problems, derive_seed(context.seed, "problems"))
         if not problems:
             raise ConfigurationError("the tasks gave no problems", where=f"split {self.split}")
-        teacher = self._teacher(context, loaded)
-        stored = self._stored(context, loaded)
+        teacher = self._teacher(context, loaded, objective)
+        stored = self._stored(context, loaded, objective)
         rewards = {name: open_reward(name, choice) for name, choice in self.rewards.items()}
         watch = Watch(self.tripwires, context.folder, context.log)
 
@@ -127,17 +127,18 @@ class Reinforce(Stage):
         write_card(context.folder.path, summary)
         return summary
 
-    def _teacher(self, context: Context, student: LoadedModel) -> Teacher | None:
+    def _teacher(self, context: Context, student: LoadedModel, objective: Objective) -> Teacher | None:
         """Who is asked.
 
         Raises:
             ConfigurationError: If the objective needs a teacher and none is named, or the reverse; or the policy is
                 sampled at another temperature than the teacher is asked at.
         """
-        taught = self.objective.get("use") in TAUGHT
+        taught = says(objective, "asks_teacher")
         if taught != (self.teacher is not None):
             what = f"{self.objective['use']} needs a teacher" if taught else "this objective asks no teacher"
-            raise ConfigurationError(what, where="teacher", fix=f"name one, or use one of {', '.join(TAUGHT)}")
+            asking = shipped_that_say("asks_teacher")
+            raise ConfigurationError(what, where="teacher", fix=f"name one, or use one of {asking}")
         if self.teacher is None:
             return None
         if self.temperature != 1.0:
@@ -148,7 +149,7 @@ class Reinforce(Stage):
             )
         return open_teacher(named(context, self.teacher), student)
 
-    def _stored(self, context: Context, student: LoadedModel) -> list[Trace]:
+    def _stored(self, context: Context, student: LoadedModel, objective: Objective) -> list[Trace]:
         """Traces that take the place of the policy's own answers.
 
         Raises:
@@ -156,9 +157,10 @@ class Reinforce(Stage):
         """
         if self.on_policy == 1.0:
             return []
-        if self.traces is None or self.objective.get("use") != "kd":
+        if self.traces is None or not says(objective, "learns_stored"):
             raise ConfigurationError(
-                "on_policy below 1 mixes stored traces in, for which `traces` and the objective kd are needed",
+                "on_policy below 1 mixes stored traces in, for which `traces` and the objective "
+                f"{shipped_that_say('learns_stored')} are needed, or one of your own that says `learns_stored`",
                 where="on_policy",
             )
         path = traces_path(context, self.traces)

@@ -31,6 +31,8 @@ _KINDS = {
     list: "a list",
     dict: "an object",
 }
+_ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"\x28\xb5/\xfd")
+"""How zip, gzip, bzip2, xz, 7z, rar and zstd begin."""
 _UNSUITED = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -118,6 +120,25 @@ def made(report: RowReport, rows: Iterator[Row], make: Callable[[Row], Made]) ->
             yield row, result
 
 
+def refuse_archive(path: Path) -> None:
+    """Nothing is unpacked here: an archive can write elsewhere, link elsewhere, or fill the disk.
+
+    Raises:
+        DataError: If the file is an archive, whatever it is called.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(262)
+    except OSError:
+        return  # whoever reads it says why
+    if start.startswith(_ARCHIVES) or start[257:] == b"ustar":
+        raise DataError(
+            "this file is an archive, and data are read from plain files only",
+            where=str(path),
+            fix="unpack it yourself, look at what came out, and name the JSONL, JSON, CSV or Parquet file",
+        )
+
+
 def text_at(row: Json, field: str) -> str:
     """A text that is there and says something.
 
@@ -145,6 +166,7 @@ def kind_of(value: Any) -> str:
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
     """Numbered lines; None for one that is too long."""
+    refuse_archive(path)
     try:
         with path.open("rb") as file:
             start = file.read(4)

@@ -15,7 +15,16 @@ from typing import Any, NamedTuple
 
 from ponder.core.errors import DataError, ResourceError
 from ponder.core.types import Json
-from ponder.tasks._rows import MAX_LINE_BYTES, BadRow, BadRowPolicy, Row, RowReport, parsed_row, read_rows
+from ponder.tasks._rows import (
+    MAX_LINE_BYTES,
+    BadRow,
+    BadRowPolicy,
+    Row,
+    RowReport,
+    parsed_row,
+    read_rows,
+    refuse_archive,
+)
 
 MAX_JSON_BYTES = 512 * 1024**2
 """A JSON file is parsed whole; a larger one belongs into JSONL."""
@@ -53,6 +62,7 @@ def hub_source(table: Table, policy: BadRowPolicy, revision: str | None) -> Sour
 
 def file_source(path: Path, policy: BadRowPolicy) -> Source:
     """A local file; its part is its name without the suffix."""
+    refuse_archive(path)
     report = RowReport(path, policy)
     suffix = path.suffix.lower()
     if suffix == ".parquet":

@@ -28,14 +28,8 @@ class Account:
 
     def __init__(self, served: Served, folder: Path | None, caps: Caps | None, sheet: PriceSheet) -> None:
         self.price = price_of(served, sheet)
-        if caps is not None and caps.cost is not None and token_cost(self.price, 1, 1) is None:
-            near = near_names(served.model, sheet.models)
-            hint = f" (there are prices for {', '.join(near)})" if near else ""
-            raise ConfigurationError(
-                f"a cap on cost needs the price of {served.model!r}, which is unknown{hint}",
-                where=served.name,
-                fix="write its price into a sheet and name it in PONDER_PRICES; or cap tokens instead",
-            )
+        if caps is not None and caps.cost is not None:
+            require_price(served, sheet)
         self.purchases = Purchases(folder)
         earlier = [token_cost(self.price, prompt, sampled) for prompt, sampled in self.purchases.unpriced]
         known = [cost for cost in (self.purchases.cost, *earlier) if cost is not None]
@@ -74,3 +68,20 @@ class Account:
 def price_of(served: Served, sheet: PriceSheet) -> Price | None:
     """The price of a served model; a server of this machine has none but what the user wrote down for it."""
     return (PriceSheet((), sheet.own) if served.loopback else sheet).of(served.model)
+
+
+def require_price(served: Served, sheet: PriceSheet) -> None:
+    """A cap on cost can be kept only where the price is known.
+
+    Raises:
+        ConfigurationError: If it is not; names models that have one.
+    """
+    if token_cost(price_of(served, sheet), 1, 1) is not None:
+        return
+    near = near_names(served.model, sheet.models, 3)
+    hint = f" (there are prices for {', '.join(near)})" if near else ""
+    raise ConfigurationError(
+        f"a cap on cost needs the price of {served.model!r}, which is unknown{hint}",
+        where=served.name,
+        fix="write its price into a sheet and name it in PONDER_PRICES; or cap tokens instead (token_limit)",
+    )

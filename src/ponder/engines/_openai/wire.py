@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import httpx2
 
+from ponder.core.offline import require_here
 from ponder.core.types import Json
 from ponder.engines._openai.failures import Kind, RequestFailure, failure_of
 from ponder.engines._openai.keys import Key
@@ -61,6 +62,7 @@ class Wire:
 
     async def __aenter__(self) -> Wire:
         """Open the client; proxies from the environment are not used for this machine's own servers."""
+        require_here(self._served.host)
         most = connections(self._served.concurrency)
         self._client = httpx2.AsyncClient(
             headers={"accept-encoding": "identity", "user-agent": "ponder", **self._key.headers},

@@ -24,7 +24,7 @@ from ponder.stages._estimates.machine import GUESS_SHARE, training_seconds
 from ponder.stages._estimates.sources import Source, source_of
 from ponder.stages._estimates.training import Trained, train
 from ponder.stages._outlook import Bounds, Leaves
-from ponder.stages._plugins import TAUGHT, open_objective, open_reward
+from ponder.stages._plugins import open_objective, open_reward, says
 from ponder.stages._stage import Context, Estimate
 from ponder.stages._tasks import verifiers_of
 
@@ -58,7 +58,7 @@ def estimate_reinforce(stage: Reinforce, context: Context) -> Estimate:
     objective: Objective | None = None
     with account.refusals.collecting():
         objective = open_objective(stage.objective)
-        _check_groups(account, stage)
+        _check_groups(account, stage, objective)
     rewards: Rewards = {}
     with account.refusals.collecting():
         rewards = {name: open_reward(name, choice) for name, choice in stage.rewards.items()}
@@ -80,18 +80,17 @@ def estimate_reinforce(stage: Reinforce, context: Context) -> Estimate:
     return account.estimate(context)
 
 
-def _check_groups(account: Account, stage: Reinforce) -> None:
+def _check_groups(account: Account, stage: Reinforce, objective: Objective) -> None:
     """A group of one has no spread: an advantage that is relative to the group is nothing."""
-    use = str(stage.objective.get("use", ""))
-    if stage.group_size == 1 and use in ("grpo", "dr_grpo", "rloo"):
+    if stage.group_size == 1 and says(objective, "compares_group"):
         account.refusals.add(
-            f"{use} compares the answers of a group, and a group of 1 has nothing to compare",
+            f"{stage.objective['use']} compares the answers of a group, and a group of 1 has nothing to compare",
             "set group_size to 2 or more",
             "group_size",
         )
     choices = stage.rewards.values()
     paid = any(each.get("weight", 1.0) if isinstance(each, Mapping) else each for each in choices)
-    if not paid and use not in TAUGHT:
+    if not paid and not says(objective, "asks_teacher"):
         account.refusals.add("no reward has a weight, so nothing is learnt", "give one a weight", "rewards")
 
 
@@ -116,7 +115,7 @@ def _try(
     if loaded is None or objective is None or sampled.drawn is None or not problems:
         return Tried(sampled, None, 0.0)
     groups, judging = _groups(sampled.drawn, loaded, problems, tasks, rewards, stage.group_size)
-    scored = objective if str(stage.objective.get("use")) not in TAUGHT else load_plugin("objectives", "dr_grpo")()
+    scored = load_plugin("objectives", "dr_grpo")() if says(objective, "asks_teacher") else objective
     examples = [example for group in groups for example in scored(group, None)]
     teaching = _whole_step(examples, rows)
     if not teaching:

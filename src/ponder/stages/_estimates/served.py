@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-import os
-from urllib.parse import parse_qsl, urlsplit
-
-from ponder.measure.costs.prices import Price, PriceSheet, near_names, token_cost
-from ponder.stages._estimates.sources import SERVED
-from ponder.stages._outlook import Bounds, Refusal
-
-HOSTED = "https://api.openai.com/v1"
-LOCAL = ("localhost", "127.0.0.1", "::1")
-
-
-def address(name: str) -> tuple[str, str, dict[str, str]]:
-    """(model, URL, options) of `openai:MODEL@URL?option=value`."""
-    written, _, query = name.removeprefix(SERVED).partition("?")
-    model, at, url = written.partition("@http")
-    return model, f"http{url}" if at else os.environ.get("OPENAI_BASE_URL", "") or HOSTED, dict(parse_qsl(query))
+from ponder.engines._openai.accounts import price_of, require_price
+from ponder.engines._openai.keys import key_for, key_variable
+from ponder.engines._openai.served import HOSTED, read_served
+from ponder.measure.costs.prices import Price, PriceSheet, token_cost
+from ponder.stages._estimates.sources import Refusals
+from ponder.stages._outlook import Bounds
 
 
 def price_of_served(name: str, sheet: PriceSheet) -> Price | None:
-    """A server of this machine has no price but what the user wrote down for it."""
-    model, url, _ = address(name)
-    return (PriceSheet((), sheet.own) if urlsplit(url).hostname in LOCAL else sheet).of(model)
+    """List price of `openai:MODEL@URL?option=value`.
+
+    Raises:
+        ConfigurationError: If the name cannot be read.
+    """
+    return price_of(read_served(name), sheet)
 
 
-def served_refusals(name: str, sheet: PriceSheet, cost_limit: float | None) -> list[Refusal]:
-    """A key that is not set, and a price that a limit on cost needs."""
-    model, url, options = address(name)
-    found: list[Refusal] = []
-    variable = options.get("key") or ("OPENAI_API_KEY" if url.startswith(HOSTED.removesuffix("/v1")) else "")
-    if variable and not os.environ.get(variable, "").strip():
-        found.append(
-            Refusal(f"the environment variable {variable} is not set", "a served model", f"export {variable}=...")
-        )
-    if cost_limit is not None and token_cost(price_of_served(name, sheet), 1, 1) is None:
-        near = near_names(model, sheet.models, 3)
-        hint = f" (there are prices for {', '.join(near)})" if near else ""
-        fix = "write its price into a sheet and name it in PONDER_PRICES; or set token_limit instead"
-        found.append(Refusal(f"a limit on cost needs the price of {model!r}, which is unknown{hint}", fix=fix))
+def served_refusals(name: str, sheet: PriceSheet, cost_limit: float | None) -> Refusals:
+    """For what the engine would refuse to begin: its address, its key, and a price that a limit on cost needs."""
+    found = Refusals()
+    with found.collecting():
+        served = read_served(name)
+        with found.collecting():
+            if not key_for(served) and served.url == HOSTED:
+                variable = key_variable(served)
+                found.add(f"the environment variable {variable} is not set", f"export {variable}=...", "a served model")
+        if cost_limit is not None:
+            require_price(served, sheet)
     return found
 
 

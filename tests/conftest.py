@@ -1,0 +1,22 @@
+"""Every test runs under a guard: nothing may leave this machine, from the test's process or from Ponder's children."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from ponder.core import offline
+
+offline.refuse_connections()
+os.environ[offline.VARIABLE] = "1"  # for children: Ponder reads it when it is imported
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaves_this_machine() -> Iterator[None]:
+    """Fails a test that tried, even where the code under test swallowed the refusal."""
+    before = len(offline.attempts)
+    yield
+    tried = offline.attempts[before:]
+    assert not tried, f"this test tried to leave the machine: {tried}"
