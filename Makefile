@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: venv  ## environment, then the whole road on two cores in minutes: recipes/pocket.yaml
+demo: venv  ## environment, then the whole road on two cores in minutes, to a file that may be served: recipes/pocket.yaml
 	$(BIN)/ponder run recipes/pocket.yaml
 
 venv: $(VENV)/.installed  ## the environment in .venv, pinned by constraints.txt
@@ -27,7 +27,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Ponder needs Python 3.11 or newer; set PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt torch==2.13.0
-	$(PIP) install -c constraints.txt -e .
+	$(PIP) install -c constraints.txt -e '.[serve,gguf]'
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed

@@ -107,10 +107,14 @@ def show_results(folder: Path) -> None:
     print(f"\nrun:    {folder}")
     for page in sorted(folder.glob("*/*.html")):
         print(f"report: {page}")
+    served: list[Path] = []
     for release in sorted(folder.glob("*/release/release.json")):
         print(f"ship:   {release.parent}")
+        served += sorted(release.parent.glob("*.gguf"))
     models = sorted(folder.glob("*/model"), key=lambda path: path.stat().st_mtime)
     print("next:   " + f"ponder report {shlex.quote(str(folder))} --json")
+    if served:
+        print(f"        ponder serve {shlex.quote(str(served[-1]))}")
     if models:
         print(f"        ponder chat {shlex.quote(str(models[-1]))}")
 
