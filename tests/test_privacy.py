@@ -43,7 +43,7 @@ STAGES = {
                   "tripwires": {"cheats": 0.0}},
     "evaluate": {**SHORT, "models": {"a": "distill"}, "splits": ["test"], "limit": 3},
 }  # fmt: skip
-MAY_HOLD = ("traces.jsonl", "traces.parquet", "pack.parquet", "alarms.json", "alarms.md")
+MAY_HOLD = ("traces.jsonl", "traces.parquet", "pack.parquet", "alarms.json", "alarms.md", "report.html")
 """Files that are there to hold texts, besides the journals of an evaluation; everything else may not."""
 
 
