@@ -282,9 +282,9 @@ def export(
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """Write a model for other runtimes, and let go of what behaves as the model does.
+    """Write a model for other runtimes.
 
-    Tokens, prompts, expectations and answers are compared; a broken bound is exit code 1.
+    What does not behave as the model does is not let go. Tokens, prompts, expectations and answers are compared; a broken bound is exit code 1.
     """
     from ponder.core.errors import ConfigurationError
 
