@@ -284,7 +284,7 @@ def export(
 ) -> None:
     """Write a model for other runtimes.
 
-    What does not behave as the model does is not let go. Tokens, prompts, expectations and answers are compared; a broken bound is exit code 1.
+    Tokens, prompts, expectations and answers are compared with the model's; what breaks a bound is not let go (exit 1).
     """
     from ponder.core.errors import ConfigurationError
 
