@@ -150,6 +150,13 @@ def test_files_are_small_and_import_at_the_top(path: Path) -> None:
         assert not late or path.name in MAY_IMPORT_LATE, f"{node.name} imports inside"
 
 
+FRONT = [
+    "from ponder.core import offline",
+    f"__version__ = '{ponder.__version__}'",
+    "offline.go_offline_if_told()",  # here, so that it holds in every process that imports anything of Ponder's
+]
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_exports_what_it_defines(path: Path) -> None:
     """No `__all__`, no star, and a package's front is its docstring: a thing is imported from one place."""

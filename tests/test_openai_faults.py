@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -234,6 +235,11 @@ def test_c4_nothing_listens() -> None:
 
 
 def test_c24_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(wire, "require_here", lambda host: None)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)  # nobody is asked
     with pytest.raises(ResourceError, match="no answers"):
         ask(OpenAISampler("openai:m@http://no-such-host.invalid/v1", environment={}))
 

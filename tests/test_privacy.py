@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import stat
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
 
-import ponder
-from ponder import _cli_purge
+from ponder import _cli_purge, cli
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import Completion, Usage
 from ponder.engines._openai.purchases import Purchases
@@ -43,7 +44,7 @@ STAGES = {
                   "tripwires": {"cheats": 0.0}},
     "evaluate": {**SHORT, "models": {"a": "distill"}, "splits": ["test"], "limit": 3},
 }  # fmt: skip
-MAY_HOLD = ("traces.jsonl", "traces.parquet", "pack.parquet", "alarms.json", "alarms.md")
+MAY_HOLD = ("traces.jsonl", "traces.parquet", "pack.parquet", "alarms.json", "alarms.md", "report.html")
 """Files that are there to hold texts, besides the journals of an evaluation; everything else may not."""
 
 
@@ -55,23 +56,36 @@ class Marked(NamedTuple):
     """All that its processes wrote to their streams."""
 
 
-def ponder_says(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    temporary = folder / "temporary"
-    temporary.mkdir(exist_ok=True)
-    environment = os.environ | {
-        "PYTHONPATH": f"{Path(ponder.__file__).parents[1]}{os.pathsep}{folder}",
-        "TMPDIR": str(temporary),
-        "OMP_NUM_THREADS": "1",
-    }
-    return subprocess.run(
-        [sys.executable, "-c", "import os; os.umask(0); from ponder.cli import main; main()", *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
+class Told(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def ponder_says(folder: Path, *arguments: str) -> Told:
+    """The command in this process, working in `folder` under an umask that hides nothing."""
+    (folder / "temporary").mkdir(exist_ok=True)
+    out, error, code = io.StringIO(), io.StringIO(), 0
+    before = os.umask(0)
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(out), redirect_stderr(error):
+        patched.chdir(folder)
+        patched.setattr(sys, "path", [*sys.path, str(folder)])
+        patched.setattr(sys, "argv", ["ponder", *arguments])
+        patched.setattr(tempfile, "tempdir", str(folder / "temporary"))
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        finally:
+            os.umask(before)
+    return Told(code, out.getvalue(), error.getvalue())
 
 
 @pytest.fixture(scope="module")
 def marked(tmp_path_factory: pytest.TempPathFactory) -> Marked:
-    """Every stage over marked data, offline, under an umask that hides nothing."""
+    """Every stage over marked data."""
     folder = tmp_path_factory.mktemp("marked")
     rows = [
         {
@@ -83,10 +97,10 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Marked:
     ]  # fmt: skip
     (folder / "data.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
     (folder / "phi.yaml").write_text(json.dumps({"name": "phi", "stage": STAGES}))
-    paused = ponder_says(folder, "--offline", "run", "phi.yaml", "--out", "run")
+    paused = ponder_says(folder, "run", "phi.yaml", "--out", "run")
     assert paused.returncode == 1 and "paused before learning from step 0" in paused.stderr, paused.stderr
     off = ["--set", "stage.reinforce.tripwires.cheats=off"]
-    told = ponder_says(folder, "--offline", "run", "phi.yaml", "--out", "run", *off)
+    told = ponder_says(folder, "run", "phi.yaml", "--out", "run", *off)
     assert told.returncode == 0, told.stderr
     page = ponder_says(folder, "report", "run")
     ledger = ponder_says(folder, "ledger", "run", "--answers")
@@ -134,7 +148,6 @@ plugin = Crash
 def test_errors_do_not_quote_what_they_choked_on(marked: Marked) -> None:
     folder = marked.run.parent
     (folder / "choking.py").write_text(CRASHING)
-    task = ["--task", "jsonl", "--data", "data.jsonl", "--set", "tasks.0.verifier=choking"]
     (folder / "bad.jsonl").write_text(json.dumps({"prompt": f"{MARK}?", "id": "1"}) + "\n")
     (folder / "torn.jsonl").write_text('{"prompt": "' + MARK)
     wrong = [
@@ -145,7 +158,6 @@ def test_errors_do_not_quote_what_they_choked_on(marked: Marked) -> None:
         ["traces", "import", "bad.jsonl", "--task", "arithmetic", "--out", "o4.jsonl"],
     ]
     (folder / "cases.jsonl").write_text(json.dumps({"answer": "1", "response": MARK}) + "\n")
-    assert task
     for arguments in wrong:
         told = ponder_says(folder, *arguments)
         assert told.returncode or arguments[0] == "verify", arguments

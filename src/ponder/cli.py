@@ -284,9 +284,9 @@ def export(
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """Write a model for other runtimes, and let go of what behaves as the model does.
+    """Write a model for other runtimes.
 
-    Tokens, prompts, expectations and answers are compared; a broken bound is exit code 1.
+    Tokens, prompts, expectations and answers are compared with the model's; what breaks a bound is not let go (exit 1).
     """
     from ponder.core.errors import ConfigurationError
 

@@ -25,7 +25,9 @@ Part = tuple[bool, bool, str]
 
 
 def show_mask(examples: Sequence[Example], chat: Chat, log: Log) -> None:
-    """Show the first rows to a person: in colour, or with brackets; a pipe and a program are told counts alone."""
+    """Show the first rows to a person: in colour, or with brackets; a pipe is told counts alone, a program nothing."""
+    if log.mode not in ("live", "plain"):
+        return
     trained = sum(len(targets_of(example)) for example in examples)
     total = sum(len(example.tokens) for example in examples)
     counts = f"step 1 trains {trained:,} of the {total:,} tokens of {len(examples):,} rows"

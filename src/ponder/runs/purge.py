@@ -68,7 +68,7 @@ def find(run: Path, subjects: Collection[str] = (), before: float | None = None)
 
 def unfinished(run: Path, found: Collection[Finding]) -> list[str]:
     """Stages that are not done and would draw the removed rows again."""
-    names = {each.path.relative_to(run).parts[0] for each in found if each.path.parent != run}
+    names = {each.path.relative_to(run).parts[0] for each in found if each.rows is not None and each.path.parent != run}
     return sorted(name for name in names if not (run / name / SUMMARY).exists())
 
 
