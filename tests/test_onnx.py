@@ -148,7 +148,7 @@ def test_expectations_are_the_trained_models(engine: OnnxSampler, answers: list[
 
 
 @pytest.mark.parametrize(
-    "sampling", [Sampling(temperature=1.0), Sampling(temperature=0.8, top_k=20, top_p=0.9, seed=3)]
+    "sampling", [Sampling(temperature=2.0), Sampling(temperature=3.0, top_k=20, top_p=0.99, seed=3)]
 )
 def test_samples_know_nothing_of_their_company(
     engine: OnnxSampler, local: LocalSampler, problems: list[Problem], sampling: Sampling
