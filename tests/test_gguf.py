@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
+)
 
 from engine_models import VOCABULARY, chat
 from ponder.core.answers import split_thinking
@@ -40,6 +48,7 @@ _COMMON: dict[str, Any] = {
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.2,
     "bos_token_id": None, "eos_token_id": None, "pad_token_id": 0,
 }  # fmt: skip
+_DEEP = _COMMON | {"num_hidden_layers": 5}  # of SmolLM3's layers every fourth is without positions
 _LLAMA3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
            "original_max_position_embeddings": 64, "rope_theta": 1e4}  # fmt: skip
 _LINEAR = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
@@ -52,6 +61,9 @@ FAMILIES: dict[str, Any] = {
     "llama3": LlamaConfig(**_COMMON, rope_parameters=_LLAMA3),
     "linear": LlamaConfig(**_COMMON, rope_parameters=_LINEAR),
     "yarn": Qwen2Config(**_COMMON, rope_parameters=_YARN),
+    "mistral": MistralConfig(**_COMMON, head_dim=32, sliding_window=None),
+    "smollm3": SmolLM3Config(**_DEEP, tie_word_embeddings=True),
+    "smollm3_yarn": SmolLM3Config(**_DEEP, tie_word_embeddings=False, rope_parameters=_YARN),
 }
 POCKET = ("pocket-base", "pocket-teacher")
 
@@ -262,7 +274,7 @@ def configured(tmp_path: Path, name: str, file: str = "config.json", **fields: A
 @pytest.mark.parametrize("fields", [
     {"model_type": "mamba"}, {"hidden_act": "gelu"}, {"use_sliding_window": True}, {"attention_bias": True},
     {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4}}, {"num_hidden_layers": "many"},
-    {"quantization_config": {}}, {"vocab_size": 100}, 
+    {"quantization_config": {}}, {"vocab_size": 100},
     {"tie_word_embeddings": False}, {"layer_types": ["sliding_attention"] * 2},
 ])  # fmt: skip
 def test_shapes_that_cannot_be_expressed_are_refused(tmp_path: Path, fields: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from ponder.exporters._gguf.vocabulary import Vocabulary, read_vocabulary
 from ponder.models.load import check_folder, load_tokenizer
 from ponder.runs.files import atomic_file, require_space
 
+_log = logging.getLogger("ponder.exporters")
 OVERHEAD_BYTES = 16 * 2**20
 """For the vocabulary and the table of tensors, generously."""
 
@@ -65,8 +67,9 @@ class Gguf(Record):
         template = exported_template(chat)
         checkpoint, wanted = Checkpoint(model), entries(shape, self.form)
         checkpoint.check(wanted, shape.tied)
-        if any(needs_library(entry.form) for entry in wanted):
+        if any(needs_library(entry.form, entry.source in self.importance) for entry in wanted):
             check_library()
+        _tell_fallen(wanted)
         needed = sum(_bytes(entry) for entry in wanted) + OVERHEAD_BYTES
         require_space(out, needed)
         name = self.name or model.resolve().name
@@ -139,6 +142,20 @@ def _tokenizer(writer: gguf.GGUFWriter, vocabulary: Vocabulary, chat: Chat, temp
     if tokenizer.pad_token_id is not None:
         writer.add_pad_token_id(tokenizer.pad_token_id)
     writer.add_chat_template(template)
+
+
+def _tell_fallen(wanted: list[Entry]) -> None:
+    """Log which matrices are not stored as the form says, because 256 does not divide their rows."""
+    fallen = [entry for entry in wanted if entry.fell_back]
+    if fallen:
+        kinds = ", ".join(sorted({entry.form.name.lower() for entry in fallen}))
+        _log.warning(
+            "%d of %d matrices, such as %s, are stored in %s: their rows are no whole blocks of the form",
+            len(fallen),
+            sum(len(entry.shape) > 1 for entry in wanted),
+            fallen[0].name,
+            kinds,
+        )
 
 
 def _announce(writer: gguf.GGUFWriter, entry: Entry) -> None:

@@ -27,26 +27,32 @@ LARGEST_ERROR = {
     Kind.BF16: 1e-2, Kind.F32: 1e-7,
 }  # fmt: skip
 """Root mean square of the error over that of the numbers, above which a tensor was not quantised but damaged."""
+LEAST = 1e-6
+"""Of a column's importance, over the mean of all."""
 BY_NUMPY = (Kind.F32, Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q4_0)
 
 
-def quantised(values: FloatArray, kind: Kind, importance: FloatArray | None = None) -> np.ndarray[Any, Any]:
+def quantised(
+    values: FloatArray, kind: Kind, importance: FloatArray | None = None, name: str = "a tensor"
+) -> np.ndarray[Any, Any]:
     """The bytes of a matrix in a form, row by row.
 
     Args:
         values: (rows, columns) finite; columns are whole blocks of the form.
         kind: The form.
         importance: (columns,) how much the square of each column's error matters; None: all alike.
+        name: For messages.
 
     Raises:
-        DataError: If the numbers are too large for the form.
+        DataError: If the importance is no importance of these columns.
         PonderError: If what was made is not what went in.
         ResourceError: If the form needs llama.cpp's library, and it is not there.
     """
-    if kind in BY_NUMPY and (importance is None or kind not in (Kind.Q4_0,)):
+    if not needs_library(kind, importance is not None):
         return np.ascontiguousarray(gguf.quants.quantize(values, kind))
-    made = _by_llama(np.ascontiguousarray(values, np.float32), kind, importance)
-    _check(values, made, kind)
+    weights = None if importance is None else _weights(importance, values.shape[-1], name)
+    made = _by_llama(np.ascontiguousarray(values, np.float32), kind, weights)
+    _check(values, made, kind, name)
     return made
 
 
@@ -64,9 +70,9 @@ def error_of(values: FloatArray, data: np.ndarray[Any, Any], kind: Kind) -> floa
     return float(np.sqrt(np.mean((decoded.astype(np.float64) - values) ** 2))) / size if size else 0.0
 
 
-def needs_library(kind: Kind) -> bool:
-    """Whether a form is beyond numpy."""
-    return kind not in BY_NUMPY
+def needs_library(kind: Kind, weighed: bool) -> bool:
+    """Whether a form is beyond numpy; `weighed`: where some columns are to matter more than others."""
+    return kind not in BY_NUMPY or (weighed and kind is Kind.Q4_0)
 
 
 def check_library() -> None:
@@ -78,21 +84,31 @@ def check_library() -> None:
     _library()
 
 
-def _check(values: FloatArray, made: np.ndarray[Any, Any], kind: Kind) -> None:
-    if (error := error_of(values, made, kind)) > LARGEST_ERROR[kind]:
-        raise PonderError(
-            f"llama.cpp's quantiser made {kind.name} with an error of {100 * error:.0f} % of the numbers",
-            fix=f"install the pinned version of {LIBRARY} (pip install 'ponder[gguf]'), or export q8_0",
-        )
+def _check(values: FloatArray, made: np.ndarray[Any, Any], kind: Kind, name: str) -> None:
+    fix = f"install the pinned version of {LIBRARY} (pip install 'ponder[gguf]'), or export q8_0"
+    try:
+        error = error_of(values, made, kind)
+    except DataError as found:
+        raise PonderError(f"llama.cpp's quantiser failed: {found.what}", where=name, fix=fix) from found
+    if error > LARGEST_ERROR[kind]:
+        what = f"llama.cpp's quantiser made {kind.name} with an error of {100 * error:.0f} % of the numbers"
+        raise PonderError(what, where=name, fix=fix)
 
 
-def _by_llama(values: FloatArray, kind: Kind, importance: FloatArray | None) -> np.ndarray[Any, Any]:
+def _weights(importance: FloatArray, columns: int, name: str) -> FloatArray:
+    """(columns,) none of them 0, for where a whole block matters nothing the quantiser divides by nothing."""
+    if importance.shape != (columns,):
+        raise DataError(f"an importance of shape {importance.shape} for {columns} columns", where=name)
+    if not np.isfinite(importance).all() or (importance < 0).any():
+        raise DataError("an importance has numbers that are negative or not finite", where=name)
+    mean = float(importance.mean(dtype=np.float64))
+    return np.ascontiguousarray(np.maximum(importance, LEAST * mean) if mean else np.ones(columns), np.float32)
+
+
+def _by_llama(values: FloatArray, kind: Kind, weights: FloatArray | None) -> np.ndarray[Any, Any]:
     rows, columns = values.shape
     block, size = gguf.GGML_QUANT_SIZES[kind]
     made = np.empty((rows, columns // block * size), np.uint8)
-    weights = None if importance is None else np.ascontiguousarray(importance, np.float32)
-    if weights is not None and weights.shape != (columns,):
-        raise PonderError(f"importance of shape {weights.shape} for {columns} columns")
     pointer = ctypes.POINTER(ctypes.c_float)
     written = _library().ggml_quantize_chunk(
         int(kind),
@@ -123,6 +139,6 @@ def _library() -> Any:
             ]  # fmt: skip
             return library
     raise ResourceError(
-        f"the K forms are made by llama.cpp's library, which comes with {LIBRARY}, and it is not here",
-        fix="pip install 'ponder[gguf]', or export q8_0 or q4_0, which need no library",
+        f"K forms and weighed ones are made by llama.cpp's library, which comes with {LIBRARY}, and it is not here",
+        fix="pip install 'ponder[gguf]', or export q8_0, or q4_0 with weighed_by: 0, which need no library",
     )

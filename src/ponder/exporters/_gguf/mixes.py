@@ -4,7 +4,9 @@ Some tensors bear rounding badly (the output layer, values, the way back from th
 has rows that are no whole blocks falls back to a form with smaller blocks.
 
 Source:
-    llama.cpp, src/llama-quant.cpp, `llama_tensor_get_type` and the fall-backs behind it, as of 2026.
+    llama.cpp, src/llama-quant.cpp, `llama_tensor_get_type_impl` and `tensor_type_fallback`, as of 2026. Left out: its
+    exceptions for mixtures of experts, for Falcon, and for Llama 2 of 70 billion parameters. One thing is otherwise:
+    the output layer of q4_0 is Q8_0 here, and Q6_K there, because q4_0 is the small form that needs no library.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ from gguf import GGMLQuantizationType as Kind
 from gguf import LlamaFileType as File
 
 FALL_BACK = {
-    Kind.Q2_K: Kind.IQ4_NL, Kind.Q3_K: Kind.IQ4_NL, Kind.Q4_K: Kind.Q5_0, Kind.Q5_K: Kind.Q5_1, Kind.Q6_K: Kind.Q8_0,
+    Kind.Q2_K: Kind.Q4_0, Kind.Q3_K: Kind.Q4_0, Kind.Q4_K: Kind.Q5_0, Kind.Q5_K: Kind.Q5_1, Kind.Q6_K: Kind.Q8_0,
 }  # fmt: skip
 """Where rows are no whole blocks of 256."""
+SHARED = 4
+"""Heads that share keys and values, from which on these matrices are small enough to be given more bits in q2_k."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class Mix:
     back: Callable[[int, int], Kind] | None = None
     """Of attn_v and ffn_down, by number of the layer and of all layers; None: as most."""
     attention_output: Kind | None = None
+    shared_values: Kind | None = None
+    """Of attn_v where at least `SHARED` heads share it; None: as `values` says."""
 
 
 def more_bits(layer: int, layers: int) -> bool:
@@ -84,37 +90,47 @@ MIXES = {
         _first(lambda layers: layers // 16, Kind.Q5_K, Kind.Q4_K),
         Kind.Q4_K,
     ),
-    "q2_k": Mix(Kind.Q2_K, File.MOSTLY_Q2_K, Kind.Q6_K, _always(Kind.Q3_K), _always(Kind.Q3_K), Kind.Q3_K),
+    "q2_k": Mix(
+        Kind.Q2_K,
+        File.MOSTLY_Q2_K,
+        Kind.Q6_K,
+        _always(Kind.Q3_K),
+        _always(Kind.Q3_K),
+        Kind.Q3_K,
+        shared_values=Kind.Q4_K,
+    ),
 }
-"""By the name that a user writes. In llama.cpp q2_k gives values 4 bits where four heads share them; here it is 3."""
+"""By the name that a user writes."""
 FORMS = tuple(MIXES)
 
 
-def kind_of(form: str, name: str, columns: int, layers: int, tied: bool) -> Kind:
-    """In what a matrix is stored.
+def kind_of(form: str, name: str, layers: int, sharing: int, tied: bool) -> Kind:
+    """In what a matrix is to be stored, if its rows allow it.
 
     Args:
         form: Name of the mix.
         name: llama.cpp's name of the tensor.
-        columns: Numbers of a row.
         layers: Of the model.
+        sharing: Heads that share one head of keys and values.
         tied: Whether the embedding is the output layer as well.
     """
     mix = MIXES[form]
-    kind = _wanted(mix, name, layers, tied)
-    if columns % gguf.GGML_QUANT_SIZES[kind][0]:
-        kind = FALL_BACK.get(kind, kind)
-    return kind if columns % gguf.GGML_QUANT_SIZES[kind][0] == 0 else Kind.F16
-
-
-def _wanted(mix: Mix, name: str, layers: int, tied: bool) -> Kind:
     if mix.output is not None and name == ("token_embd.weight" if tied else "output.weight"):
         return mix.output
     parts = name.split(".")
     if len(parts) < 3 or parts[0] != "blk":
         return mix.base
     layer, part = int(parts[1]), parts[2]
+    if part == "attn_v" and mix.shared_values is not None and sharing >= SHARED:
+        return mix.shared_values
     chosen = {"attn_v": mix.values, "ffn_down": mix.back}.get(part)
     if chosen is not None:
         return chosen(layer, layers)
     return mix.attention_output if part == "attn_output" and mix.attention_output is not None else mix.base
+
+
+def fitting(kind: Kind, columns: int) -> Kind:
+    """The kind itself where a row is whole blocks of it; otherwise one with smaller blocks, at last float16."""
+    if columns % gguf.GGML_QUANT_SIZES[kind][0]:
+        kind = FALL_BACK.get(kind, kind)
+    return kind if columns % gguf.GGML_QUANT_SIZES[kind][0] == 0 else Kind.F16

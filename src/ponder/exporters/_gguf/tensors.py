@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from ponder.core.errors import ConfigurationError, DataError
 from ponder.core.types import FloatArray
 from ponder.exporters._gguf.blocks import quantised
-from ponder.exporters._gguf.mixes import kind_of
+from ponder.exporters._gguf.mixes import fitting, kind_of
 from ponder.exporters._gguf.shape import PAIRED, Shape
 
 F16_MAX = 65_504.0
@@ -35,6 +35,8 @@ class Entry:
     form: Kind
     rotated_heads: int = 0
     """Heads whose rows are reordered for llama.cpp's rotation of neighbours; 0: none."""
+    fell_back: bool = False
+    """Whether its rows are no whole blocks of what the mix wants for it."""
 
 
 def entries(shape: Shape, form: str) -> list[Entry]:
@@ -78,8 +80,11 @@ def _layer(shape: Shape, layer: int, form: str) -> Iterator[Entry]:
 def _entry(
     shape: Shape, source: str, name: str, size: tuple[int, ...], form: str, rotated_heads: int = 0
 ) -> Entry:
-    kind = kind_of(form, name, size[-1], shape.layers, shape.tied) if len(size) > 1 else Kind.F32
-    return Entry(source, name, size, kind, rotated_heads)
+    if len(size) == 1:
+        return Entry(source, name, size, Kind.F32)
+    wanted = kind_of(form, name, shape.layers, shape.heads // shape.kv_heads, shape.tied)
+    kind = fitting(wanted, size[-1])
+    return Entry(source, name, size, kind, rotated_heads, kind is not wanted)
 
 
 class Checkpoint:
@@ -208,11 +213,12 @@ def data_of(
 
     Raises:
         DataError: If a number is not finite, or too large for float16.
+        PonderError: If llama.cpp's quantiser made something else of it.
     """
     values = values_of(entry, checkpoint, shape)
     if entry.form is Kind.F16 and np.abs(values).max(initial=0.0) > F16_MAX:
         raise DataError(f"the tensor {entry.source} has numbers too large for float16", fix="export bf16 or f32")
-    return quantised(values, entry.form, importance)
+    return quantised(values, entry.form, importance, entry.source)
 
 
 def neighbours(values: FloatArray, heads: int) -> FloatArray:
