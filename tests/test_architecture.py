@@ -160,7 +160,8 @@ def test_a_module_exports_what_it_defines(path: Path) -> None:
         assert not (isinstance(node, ast.Name) and node.id == "__all__")
     if path.name == "__init__.py":
         names = [ast.unparse(node) for node in tree.body[1:]]
-        assert names == ([f"__version__ = '{ponder.__version__}'"] if path.parent == PACKAGE else [])
+        front = ["from ponder.core import offline", f"__version__ = '{ponder.__version__}'"]
+        assert names == ([*front, "offline.go_offline_if_told()"] if path.parent == PACKAGE else [])
 
 
 PLUGIN_FILES = [path for kind in (*KINDS, "stages") for path in sorted((PACKAGE / kind).glob("[!_]*.py"))]

@@ -40,7 +40,7 @@ from ponder.report.page import render
 from ponder.report.table import table
 from ponder.runs.log import Log
 from ponder.runs.store import StageFolder
-from ponder.stages import _answering, evaluate
+from ponder.stages import _alone, _answering, evaluate
 from ponder.stages._stage import Context
 from ponder.stages._tasks import open_tasks
 from ponder.stages.evaluate import Evaluate
@@ -218,6 +218,18 @@ def test_another_evaluation_never_continues_stored_traces(
     first = stage(limit=50)(context(tmp_path))
     second = stage(limit=60)(context(tmp_path))
     assert second["evaluation"] != first["evaluation"] and second["models"][0]["n"] == 60
+
+
+def test_another_evaluation_never_keeps_stored_times(
+    tmp_path: Path, open_fake: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_alone, "open_sampler", Fake)
+    for limit, timed in ((2, 4), (3, 6)):  # two splits
+        stage(limit=limit, budgets=(8,))(context(tmp_path))
+        rows = json.loads((tmp_path / "timing.json").read_text())["alone"]
+        assert {row["label"]: row["n"] for row in rows} == dict.fromkeys(
+            ["weak", "weak:8", "strong", "strong:8"], timed
+        )
 
 
 def test_stopping_keeps_finished_chunks(

@@ -1,4 +1,4 @@
-"""A model as a `.pte` for ExecuTorch: refused, or written whole; and where ExecuTorch is here, the same answers from it."""
+"""A model as a `.pte` for ExecuTorch: refused, or written whole; where ExecuTorch is here, the same answers from it."""
 
 from __future__ import annotations
 

@@ -171,9 +171,15 @@ def test_the_backend_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (tmp_path / "purchases" / "purchases.jsonl").exists()
 
 
-def test_a_thought_cannot_be_closed_for_a_served_model() -> None:
-    with pytest.raises(ConfigurationError, match="max_thinking_tokens"):
-        asks_for(Served(model="m", url="http://h"), [user("x")], 1, [Sampling(max_thinking_tokens=5)])
+@pytest.mark.parametrize(
+    "asked",
+    [{"max_thinking_tokens": 5}, {"max_thinking_tokens": 0}, {"waits": 1}, {"break_loops": True}, {"commit": "So"},
+     {"json_schema": "{}"}],
+    ids=str,
+)  # fmt: skip
+def test_a_served_models_answer_cannot_be_steered(asked: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(asked))):
+        asks_for(Served(model="m", url="http://h"), [user("x")], 1, [Sampling(**asked)])
 
 
 def test_the_watch_of_caps_for_models_of_this_machine() -> None:

@@ -229,7 +229,9 @@ class TestExpectations:
 
 
 def test_forms_are_read_and_refused() -> None:
-    assert forms_of(["gguf:q8_0,q4_k_m", "web"]) == ["gguf:q8_0", "gguf:q4_k_m", "web"]
+    expected = ["gguf:q8_0", "gguf:q4_k_m", "web", "onnx:int4"]
+    assert forms_of(["gguf:q8_0,q4_k_m", "web", "onnx:int4"]) == expected
+    assert forms_of(["gguf:q8_0,q4_k_m,web,onnx:int4"]) == expected
     for wrong in (["gguf:"], ["gguf:q8_0", "gguf:q8_0"], ["gguf:../x"]):
         with pytest.raises(ValueError, match=r"form|twice"):
             forms_of(wrong)

@@ -124,8 +124,8 @@ class Evaluate(Stage):
         problems = self._problems(tasks)
         plan = self._plan(tasks, problems)
         journals = {entry["label"]: context.folder.journal(entry["traces"]) for entry in plan["models"]}
-        timing = context.folder.journal("timing")
-        _start_over_when_changed(context.folder, plan, [*journals.values(), timing])
+        timing, alone = context.folder.journal("timing"), context.folder.journal("alone")
+        _start_over_when_changed(context.folder, plan, [*journals.values(), timing, alone])
         _store_histogram(context.folder, tasks)
         verifiers = verifiers_of(tasks)
         total = len(problems) * self.samples * len(journals)
@@ -139,7 +139,7 @@ class Evaluate(Stage):
                 name = context.artefact(self.models[side.model], "model")
                 answering.run(name, progress, number * len(problems) * self.samples)
                 if self.budgets:
-                    time_alone(side.label, name, problems, sampling, context.folder.journal("alone"))
+                    time_alone(side.label, name, problems, sampling, alone)
         return self._results(context.folder, plan, journals, timing)
 
     def estimate(self, context: Context) -> Estimate:

@@ -16,6 +16,8 @@ SEED_BITS = 31
 """Servers read seeds as signed numbers of 32 bits, or through JSON numbers that are exact to 53."""
 _NEW_LIMIT = ("api.openai.com",)
 """Hosts that call the limit `max_completion_tokens`, and refuse the older name for some models."""
+_NOT_SENT = ("max_thinking_tokens", "waits", "break_loops", "commit", "json_schema")
+"""Fields of `Sampling` that are not part of a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +90,23 @@ def request_body(served: Served, ask: Ask) -> Json:
     return {name: value for name, value in body.items() if name not in served.omit}
 
 
-def _body(served: Served, messages: Messages, sampling: Sampling) -> Json:
-    if sampling.max_thinking_tokens is not None:
+def _refuse_what_is_not_sent(served: Served, sampling: Sampling) -> None:
+    """Whoever asks to steer a thought must not believe that it was steered.
+
+    Raises:
+        ConfigurationError: If the sampling asks for what only an engine can do that draws the tokens.
+    """
+    asked = [name for name in _NOT_SENT if getattr(sampling, name) != Sampling.model_fields[name].default]
+    if asked:
         raise ConfigurationError(
-            "a served model's thought cannot be closed for it, so max_thinking_tokens has no meaning here",
+            f"a served model's tokens are drawn elsewhere, so {', '.join(asked)} has no meaning here",
             where=served.name,
             fix="leave it out, or pass the server's own setting, as in extra={...}",
         )
+
+
+def _body(served: Served, messages: Messages, sampling: Sampling) -> Json:
+    _refuse_what_is_not_sent(served, sampling)
     limit = "max_completion_tokens" if served.host in _NEW_LIMIT else "max_tokens"
     body: Json = {
         "model": served.model,

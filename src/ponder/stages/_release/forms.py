@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from ponder.core.errors import ConfigurationError
-from ponder.core.plugins import load_plugin
+from ponder.core.plugins import load_plugin, plugin_names
 from ponder.core.protocols import Exporter
 from ponder.runs.store import is_safe_name
 
@@ -20,8 +20,14 @@ def forms_of(asked: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for text in asked:
-        name, colon, forms = text.partition(":")
-        found += [f"{name}:{form.strip()}" for form in forms.split(",")] if colon else [name]
+        name = ""
+        for part in map(str.strip, text.split(",")):
+            first, colon, form = part.partition(":")
+            if colon:
+                name = first
+                found.append(f"{name}:{form}")
+            else:
+                found.append(f"{name}:{part}" if name and part not in plugin_names("exporters") else part)
     for form in found:
         if not is_safe_name(form.replace(":", "-")) or form.endswith(":"):
             raise ConfigurationError(f"{form!r} is no form of an artefact", where="to", fix="write gguf:q8_0,q4_k_m")

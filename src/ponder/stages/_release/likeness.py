@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 from ponder.core.answers import THINK_CLOSE, THINK_OPEN
 from ponder.core.chat import Chat
+from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Runtime
 from ponder.core.types import Json, Message, Messages
 from ponder.measure.release import Bounds, Finding
 from ponder.stages._release.texts import is_composed
 
+MOST_REFUSED = 0.02
+"""Share of the texts that a runtime may refuse aloud."""
 EXAMPLES = 5
 """Texts that a finding shows."""
 _USER = Message(role="user", content="Anna has 12 coins. She finds 7.\nHow many has she?")
@@ -36,22 +39,32 @@ def tokenizer_finding(chat: Chat, runtime: Runtime, texts: Sequence[str], bounds
     special_ids = set(chat.tokenizer.added_tokens_decoder)
     wrong: list[Json] = []
     forged: list[str] = []
+    refused = 0
     for text in texts:
         named = forging is not None and forging.search(text) is not None
-        expected, found = chat.encode(text), runtime.encode(text, special=True)
+        try:
+            expected, found, as_text = chat.encode(text), runtime.encode(text, special=True), runtime.encode(text)
+        except ConfigurationError:  # said aloud, which is not the same as reading something else
+            refused += 1
+            continue
         if expected != found:
             wrong.append({"text": text, "trained": expected[:40], "runtime": found[:40]})
-        as_text = runtime.encode(text)
         if named:
             forged += [text] if special_ids & set(as_text) else []
         elif as_text != expected:
             wrong.append({"text": text, "trained": expected[:40], "runtime": as_text[:40]})
-    facts: Json = {"texts": len(texts), "different": len(wrong), "examples": wrong[:EXAMPLES], "forged": len(forged)}
+    facts: Json = {"texts": len(texts), "different": len(wrong), "examples": wrong[:EXAMPLES]}
+    facts |= {"forged": len(forged), "refused": refused}
+    if refused > MOST_REFUSED * len(texts):
+        text = f"{refused} of {len(texts):,} texts are refused"
+        return Finding(name="tokenizer", passed=False, text=text, facts=facts)
     if forged:
         text = f"{len(forged)} texts of {len(texts):,} become special tokens where they should stay text"
         return Finding(name="tokenizer", passed=False, text=text, facts=facts)
     if not wrong:
-        return Finding(name="tokenizer", passed=True, text=f"the same tokens for {len(texts):,} texts", facts=facts)
+        left = f", {refused} refused" if refused else ""
+        text = f"the same tokens for {len(texts) - refused:,} texts{left}"
+        return Finding(name="tokenizer", passed=True, text=text, facts=facts)
     if not any(is_composed(row["text"]) for row in wrong):
         text = (
             f"other tokens for {len(wrong)} of {len(texts):,} texts, all of which NFC changes: the runtime lacks the "
