@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from ponder.engines.gguf import GgufSampler
 from ponder.engines.local import LocalSampler
 from ponder.models.load import load_model, resolve_model
 from ponder.serve.app import Service, application
-from ponder.serve.engine import Draw
+from ponder.serve.engine import Answer, Draw
+from ponder.serve.failures import Refusal
 from ponder.serve.gguf_worker import GgufWorker
 from ponder.serve.keys import Keys
 from ponder.serve.limits import Limits
@@ -147,3 +148,43 @@ def test_who_leaves_frees_the_slot(path: Path) -> None:
     assert time.monotonic() < began + 2 and worker.waiting == 0
     worker.stop()
     assert not worker.alive
+
+
+def test_a_mistake_is_told_and_the_next_request_is_answered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = GgufWorker(GgufSampler(path, slots=1), 8)
+    events: list[Any] = []
+    ids = tuple(worker.speaker.prompt([Message(role="user", content=PROMPT)]))
+    with monkeypatch.context() as broken:
+        broken.setattr(GgufSampler, "complete", lambda *_: {}["no such key"])
+        worker.submit(Draw(ids=ids, seed=0, samples=1, sampling=Sampling(max_new_tokens=4), tell=events.append))
+        _until(lambda: not worker.waiting)
+    assert [event.status for event in events] == [500] and worker.alive
+    worker.submit(Draw(ids=ids, seed=0, samples=1, sampling=Sampling(max_new_tokens=4), tell=events.append))
+    _until(lambda: not worker.waiting)
+    assert isinstance(events[-1], Answer)
+    worker.stop()
+
+
+def test_more_requests_than_may_wait_are_refused(path: Path) -> None:
+    worker = GgufWorker(GgufSampler(path, slots=1), 2)
+    ids = tuple(worker.speaker.prompt([Message(role="user", content=PROMPT)]))
+    events: list[Any] = []
+    sampling = Sampling(temperature=3.0, max_new_tokens=1900)
+    draws = [Draw(ids=ids, seed=0, samples=1, sampling=sampling, tell=events.append) for _ in range(3)]
+    worker.submit(draws[0])
+    worker.submit(draws[1])
+    with pytest.raises(Refusal) as caught:
+        worker.submit(draws[2])
+    assert caught.value.status == 429
+    worker.stop()
+    assert [event.status for event in events] == [503, 503]
+    with pytest.raises(Refusal) as caught:
+        worker.submit(draws[2])
+    assert caught.value.status == 503
+
+
+def _until(done: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not done() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert done()

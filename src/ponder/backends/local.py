@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from ponder.core.chat import Chat
@@ -22,6 +20,7 @@ from ponder.models.artefacts import GGUF, artefact_engine
 from ponder.models.gguf_header import read_header
 from ponder.models.load import LoadedModel, load_model, load_tokenizer, resolve_model, weights_folder
 from ponder.models.lora import Adapter, Lora
+from ponder.models.safe_header import read_safe_header
 
 GUESSED_PARAMETERS = 1_000_000
 """For `plan`, when a model does not exist yet."""
@@ -133,6 +132,5 @@ def model_parameters(model: str) -> int:
         return GUESSED_PARAMETERS
     total = 0
     for shard in sorted(Path(folder).glob("*.safetensors")):
-        with safe_open(shard, framework="pt") as tensors:
-            total += sum(torch.Size(tensors.get_slice(key).get_shape()).numel() for key in tensors.keys())  # noqa: SIM118
+        total += sum(tensor.numbers for tensor in read_safe_header(shard).values())
     return total or GUESSED_PARAMETERS

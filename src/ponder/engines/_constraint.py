@@ -15,25 +15,15 @@ import torch
 from torch import Tensor
 
 from ponder.core.chat import Chat
-from ponder.core.errors import ConfigurationError, PonderError, ResourceError
+from ponder.core.errors import PonderError
 from ponder.engines._cohort import Cohort
-from ponder.engines._schema import checked
-
-try:
-    import llguidance
-except ImportError:
-    llguidance = None
+from ponder.engines._guidance import compiled, tokenizer_of
 
 WHITESPACE = r"\n?[ ]{0,8}"
 """Between the parts of JSON: enough to lay it out, too little to go on for ever."""
-START = "start: /[ \\n]{0,2}/ answer\n"
-"""Models begin a new line behind their thought."""
-ANSWER = "answer: %json "
+LAYOUT = {"whitespace_flexible": True, "whitespace_pattern": WHITESPACE}
 MAX_KNOWN = 16
 """Compiled schemas that are kept."""
-LIMITS = {"initial_lexer_fuel": 500_000, "step_lexer_fuel": 200_000, "step_max_items": 50_000,
-          "max_lexer_states": 50_000, "max_grammar_size": 100_000, "verbose_errors": False}  # fmt: skip
-"""Of the compiler and of one token: some 50 ms and 100 MB at the worst."""
 
 
 class Grammars:
@@ -49,17 +39,12 @@ class Grammars:
 
     def __init__(self, chat: Chat, vocabulary: int) -> None:
         """Read the vocabulary once, which takes up to a second."""
-        if llguidance is None:
-            raise ResourceError(
-                "answers cannot be held to a JSON schema: llguidance is not installed",
-                fix="pip install 'ponder[serve]'",
-            )
         tokens = json.loads(chat.tokenizer.backend_tokenizer.to_str())
         tokens["truncation"] = tokens["padding"] = None
         self.chat, self.vocabulary = chat, vocabulary
         self._known: dict[str, Any] = {}
         ends = sorted(token for token in chat.stop_ids if token < vocabulary)
-        self._tokenizer = llguidance.LLTokenizer(json.dumps(tokens), n_vocab=vocabulary, eos_token=ends)
+        self._tokenizer = tokenizer_of(json.dumps(tokens), vocabulary, ends)
 
     def matcher(self, schema: str) -> Any:
         """What follows an answer, token by token; to be copied, not used up.
@@ -69,23 +54,10 @@ class Grammars:
         """
         if schema in self._known:
             return self._known[schema]
-        options = {"whitespace_flexible": True, "whitespace_pattern": WHITESPACE, "lenient": False}
-        text = json.dumps(checked(schema) | {"x-guidance": options})
-        self._compiled("start: answer\n" + ANSWER + text)  # space in front would hide that nothing can follow
-        found = self._compiled(START + ANSWER + text)
+        found, _ = compiled(self._tokenizer, schema, LAYOUT)
         while len(self._known) >= MAX_KNOWN:
             self._known.pop(next(iter(self._known)), None)
         self._known[schema] = found
-        return found
-
-    def _compiled(self, grammar: str) -> Any:
-        assert llguidance is not None
-        limits = llguidance.LLParserLimits(**LIMITS)
-        found = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=limits)
-        if not found.is_error():
-            found.compute_bitmask()
-        if found.is_error():
-            raise _unusable(found)
         return found
 
 
@@ -174,13 +146,3 @@ class Constraint:
             ends = [token for token in sorted(self.grammars.chat.stop_ids) if token < self.grammars.vocabulary]
             self._ends = torch.tensor(ends, device=device)
         return self._ends
-
-
-def _unusable(matcher: Any) -> ConfigurationError:
-    why = matcher.get_error().partition("\n")[0][:200]
-    known = ("Unimplemented", "Unsatisfiable", "Invalid", "schema too large")
-    return ConfigurationError(
-        "the JSON schema cannot be used" + (f": {why}" if why.startswith(known) else ""),
-        where="json_schema",
-        fix="use types, properties, required, items, enum, const, anyOf, $ref within the schema, and simple patterns",
-    )

@@ -16,7 +16,7 @@ from ponder.core.types import Completion, Messages, Sampling, TopK
 from ponder.engines._gguf.completing import LOWEST, Ask, Drawn, complete
 from ponder.engines._gguf.server import LlamaServer, default_threads
 from ponder.engines._gguf.words import Words
-from ponder.engines._schema import checked
+from ponder.engines._guidance import llama_grammar
 from ponder.models.gguf_header import read_header
 
 SLOTS = 8
@@ -171,13 +171,12 @@ class GgufSampler:
         return self._words.manners("") is not None
 
     def check_schema(self, schema: str) -> None:
-        """Refuse a JSON schema that is too large, asks for what is not known, or that llama.cpp cannot hold to.
+        """Refuse a JSON schema that is too large, asks for what is not known, or can never be met.
 
         Raises:
             ConfigurationError: If it is one.
         """
-        body = {"prompt": [0], "n_predict": 0, "json_schema": checked(schema), "cache_prompt": False}
-        self._server.post("/completion", body)
+        llama_grammar(schema)
 
     def spell(self, ids: Sequence[int]) -> str:
         """Text of tokens as they are, special ones included."""

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import Json
 from ponder.models.lora import Adapter, Lora, change, targeted
+from ponder.models.safe_header import read_safe_header
 from ponder.runs.store import atomic_folder
 
 CONFIG = "adapter_config.json"
@@ -134,6 +135,7 @@ def read_adapter(path: Path) -> StoredAdapter:
             if pickled
             else "save the adapter again",
         )
+    read_safe_header(path / WEIGHTS)
     try:
         tensors = load_file(path / WEIGHTS)
     except (SafetensorError, OSError) as error:

@@ -23,6 +23,7 @@ from ponder.core.chat import Chat
 from ponder.core.errors import ConfigurationError, ResourceError
 from ponder.models import attention
 from ponder.models.adapters import base_of, is_adapter, merge, read_adapter, refuse_chain
+from ponder.models.safe_header import check_index, read_safe_header
 from ponder.runs.store import atomic_folder
 
 transformers_logging.disable_progress_bar()  # Ponder shows its own progress, one line per stage
@@ -30,6 +31,10 @@ transformers_logging.disable_progress_bar()  # Ponder shows its own progress, on
 POCKET = ("pocket-base", "pocket-teacher")
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "tokenizer.model",
              "README.md", "LICENSE*"]  # fmt: skip
+
+MORE_CONFIGS = ("tokenizer_config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json")
+CODE_KEYS = ("auto_map", "_attn_implementation_internal")
+"""By which a configuration asks for code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ def check_folder(path: Path) -> None:
 
     Raises:
         ConfigurationError: If it is no model folder, or asks for code of its own.
+        DataError: If a safetensors file in it is damaged or hostile.
     """
     config = path / "config.json"
     if is_adapter(path):
@@ -89,19 +95,23 @@ def check_folder(path: Path) -> None:
             fix="merge it first (stage `merge`)",
         )
     try:
-        declared: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+        _refuse_code(config)
     except FileNotFoundError as error:
         raise ConfigurationError("not a model folder: config.json is missing", where=str(path)) from error
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ConfigurationError("config.json is not valid JSON", where=str(config)) from error
-    for key in ("auto_map", "_attn_implementation_internal"):
-        if key in declared:
-            raise ConfigurationError(
-                f"this model wants to run code of its own ({key}), which Ponder refuses",
-                where=str(config),
-                fix="convert it to an architecture that transformers knows",
-            )
-    if any(path.glob("*.safetensors")):
+    for name in MORE_CONFIGS:
+        if (path / name).exists():
+            _refuse_code(path / name)
+    if any(path.glob("*.py")):
+        raise ConfigurationError(
+            f"a model folder holds data, and this one holds a program ({min(path.glob('*.py')).name})",
+            where=str(path),
+            fix="if the model works without it, move it elsewhere",
+        )
+    shards = sorted(path.glob("*.safetensors"))
+    if shards:
+        check_index(path)
+        for shard in shards:
+            read_safe_header(shard)
         return
     pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in path.glob(pattern))
     if pickles:
@@ -111,6 +121,28 @@ def check_folder(path: Path) -> None:
             fix="convert them on a machine you can lose: model.save_pretrained(folder, safe_serialization=True)",
         )
     raise ConfigurationError("no *.safetensors in the model folder", where=str(path))
+
+
+def _refuse_code(config: Path) -> None:
+    """Refuse a configuration that names code to be run.
+
+    Raises:
+        ConfigurationError: If it does, or is no JSON object.
+        FileNotFoundError: If it is not there.
+    """
+    try:
+        declared: Any = json.loads(config.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{config.name} is not valid JSON", where=str(config)) from error
+    if not isinstance(declared, dict):
+        raise ConfigurationError(f"{config.name} is no JSON object", where=str(config))
+    for key in CODE_KEYS:
+        if key in declared:
+            raise ConfigurationError(
+                f"this model wants to run code of its own ({key}), which Ponder refuses",
+                where=str(config),
+                fix="convert it to an architecture that transformers knows",
+            )
 
 
 def load_tokenizer(path: Path) -> Any:

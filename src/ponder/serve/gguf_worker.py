@@ -176,6 +176,13 @@ class GgufWorker:
         with self._changed:
             self._open.discard(work)
 
+    def _ended(self, work: Draw | Score, future: Future[None]) -> None:
+        """Whatever went wrong that nobody thought of, nobody waits for it in vain."""
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            _log.error("a request failed: %s", type(error).__name__)
+            self._refuse(work, Refusal(500, "the model failed", code="model_failed"))
+
     def _refuse(self, work: Draw | Score, refusal: Refusal) -> None:
         work.cancelled = True
         work.tell(refusal)

@@ -8,10 +8,13 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from ponder.core.answers import split_thinking
+from ponder.core.errors import PonderError
 from ponder.core.seeds import derive_seed
 from ponder.core.types import Completion, Finish, Json, Sampling, Usage
 from ponder.engines._gguf.server import LlamaServer
 from ponder.engines._gguf.words import Words
+from ponder.engines._guidance import llama_grammar
 from ponder.engines._steering import Steering, is_steered, refuse_without_tags
 
 LOWEST = -9999.0
@@ -78,7 +81,8 @@ def complete(server: LlamaServer, words: Words, ask: Ask) -> tuple[Completion, D
     """Draw it.
 
     Raises:
-        ConfigurationError: If a thought is to be steered and the model has no thinking tags, or the server refuses.
+        ConfigurationError: If a thought is to be steered and the model has no thinking tags, a schema cannot be held
+            to, or the server refuses.
         PonderError: If the server fails.
     """
     began = time.monotonic()
@@ -87,6 +91,8 @@ def complete(server: LlamaServer, words: Words, ask: Ask) -> tuple[Completion, D
         refuse_without_tags(ask.sampling)
     followed = is_steered(ask.sampling) or ask.sampling.json_schema is not None
     steering = Steering(ask.sampling, manners) if manners is not None and followed else None
+    if ask.sampling.json_schema is not None:
+        llama_grammar(ask.sampling.json_schema)  # refused before anything is drawn
     drawn = Drawn()
     while not drawn.ended and len(drawn.tokens) < ask.sampling.max_new_tokens and not _cancelled(ask):
         if steering is not None and steering.due:
@@ -94,6 +100,8 @@ def complete(server: LlamaServer, words: Words, ask: Ask) -> tuple[Completion, D
         else:
             _draw(server, words, ask, steering, drawn)
     text = _cut(words.decode(drawn.tokens), ask.sampling.stop)
+    if drawn.ended and ask.sampling.json_schema is not None and not ask.sampling.stop:
+        _require_json(split_thinking(text)[1])
     completion = Completion(
         text=text,
         finish=Finish.STOP if drawn.ended else Finish.LENGTH,
@@ -109,6 +117,20 @@ def complete(server: LlamaServer, words: Words, ask: Ask) -> tuple[Completion, D
         seconds=time.monotonic() - began,
     )
     return completion, drawn
+
+
+def _require_json(answer: str) -> None:
+    """Refuse an answer that was to be held to a schema and is no JSON: llama.cpp does not say when it drops a grammar.
+
+    Raises:
+        PonderError: If it is none.
+    """
+    if not answer.strip():
+        return
+    try:
+        json.loads(answer)
+    except ValueError as error:
+        raise PonderError("llama.cpp did not hold the answer to its schema", fix="use a simpler schema") from error
 
 
 def _draw(server: LlamaServer, words: Words, ask: Ask, steering: Steering | None, drawn: Drawn) -> None:
@@ -188,7 +210,7 @@ def _body(ask: Ask, drawn: Drawn, count: int, held: bool) -> Json:
     }
     if held:
         assert sampling.json_schema is not None
-        body["json_schema"] = json.loads(sampling.json_schema)
+        body["grammar"] = llama_grammar(sampling.json_schema)
     return body
 
 

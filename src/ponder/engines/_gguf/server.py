@@ -76,8 +76,10 @@ class LlamaServer:
 
         Raises:
             ConfigurationError: If the server does not take it.
-            PonderError: If the server fails.
+            PonderError: If the server fails, or was closed.
         """
+        if self._server is None:
+            raise PonderError("this engine is closed", where=path)
         for left in reversed(range(TRIES)):
             try:
                 reply = self._client.post(path, json=body)
