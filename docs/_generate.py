@@ -1,7 +1,7 @@
 """Writes the parts of the documents that must not go stale: the annotated tree, the results, the models' scores.
 
-`python docs/_generate.py` rewrites README.md, docs/results.md, docs/performance.md and the cards of the pocket models
-between their markers.
+`python docs/_generate.py` rewrites README.md, docs/results.md, docs/performance.md, docs/shipping.md and the cards
+of the pocket models between their markers.
 The test suite fails when that would change them. Results are counted again from the traces stored in `docs/results/`.
 """
 
@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "docs")]
 
 import _benchmark_tables  # noqa: E402
+import _releases  # noqa: E402
 import _study  # noqa: E402
 
 from ponder.report.numbers import numbers  # noqa: E402
@@ -24,9 +25,10 @@ from ponder.report.table import table  # noqa: E402
 
 FOLDERS = (
     "core", "runs", "models", "models/native", "measure", "measure/costs", "measure/contamination", "sandbox", "tasks",
-    "verifiers", "verifiers/_math", "rewards", "engines", "engines/_openai", "objectives", "exporters",
-    "exporters/_gguf", "learn", "backends", "stages", "stages/_estimates",
-    "stages/_traces", "audits", "serve", "report", "pocket",
+    "verifiers", "verifiers/_math", "rewards", "engines", "engines/_openai", "engines/_gguf", "engines/_onnx",
+    "engines/_executorch", "objectives", "exporters", "exporters/_gguf", "exporters/_web", "exporters/_edge", "learn",
+    "backends", "stages", "stages/_estimates", "stages/_release", "stages/_traces", "audits", "page", "serve", "report",
+    "pocket",
 )  # fmt: skip
 BESIDE = {
     "recipes/": "the demo, the study, and how the pocket models are rebuilt",
@@ -78,6 +80,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "scores": scores,
     "study": _study.study_table,
     "differences": _study.differences,
+    "release": _releases.release_table,
     **{name: getattr(_benchmark_tables, name) for name in ("ratios", "against", "limits", "growth", "waiting")},
 }
 MARKED = re.compile(r"(<!-- (\w+)(?: ([\w/:.-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -97,7 +100,7 @@ def rewritten(text: str) -> str:
 def documents() -> list[Path]:
     """Documents that have generated parts."""
     cards = sorted((ROOT / "src" / "ponder" / "pocket").glob("*/README.md"))
-    names = ("results.md", "performance.md", "distillation.md")
+    names = ("results.md", "performance.md", "distillation.md", "shipping.md")
     return [ROOT / "README.md", *(ROOT / "docs" / name for name in names), *cards]
 
 
