@@ -88,8 +88,8 @@ def count_loops(traces: Sequence[Trace]) -> Json:
 
 
 def ends_in_a_loop(completion: Completion) -> bool:
-    """Whether the words of a cut text repeat themselves at its end; the last one may be half a word."""
-    return repeats(completion.text.split()[:-1])
+    """Whether the characters of a text repeat themselves at its end."""
+    return repeats(completion.text)
 
 
 def _until_decided(group: Sequence[Trace], votes: int) -> int:
