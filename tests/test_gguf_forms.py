@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -88,8 +89,8 @@ def distance(folder: Path, path: Path) -> float:
         found = sampler.top([SEQUENCE], [BEGIN], VOCABULARY)[0]
     finally:
         sampler.close()
-    known = found.ids[:, 0] >= 0  # llama.cpp tells nothing where the likeliest token is half a character
-    assert known.sum() >= 2
+    known = found.ids[:, 0] >= 0  # llama.cpp tells nothing where the token that it drew is half a character
+    assert known.any()
     return float(divergences(expected(folder), found)[known].mean())
 
 
@@ -266,3 +267,41 @@ def test_importance_spends_the_bits_where_the_inputs_are_large() -> None:
         decoded = gguf.quants.dequantize(blocks.quantised(values, Kind.Q3_K, importance), Kind.Q3_K)
         errors.append(float(np.mean((inputs @ (decoded - values).T) ** 2)))
     assert errors[1] < 0.95 * errors[0]
+
+
+def _patched(key: str, old: bytes, new: bytes) -> Any:
+    """Another value under a key of the header, of the same length."""
+
+    def change(data: bytearray, path: Path) -> None:
+        at = data.index(key.encode()) + len(key) + 4
+        assert data[at : at + len(old)] == old
+        data[at : at + len(old)] = new
+
+    return change
+
+
+def _damaged(data: bytearray, path: Path) -> None:
+    at = read_header(path).tensors["blk.1.ffn_up.weight"].offset + 40 * 144  # bytes of a block of Q4_K
+    data[at + 16 : at + 144] = bytes(range(128))
+
+
+def _renamed(data: bytearray, path: Path) -> None:
+    at = data.index(b"blk.1.ffn_up.weight")
+    data[at : at + 19] = b"blk.1.ffn_xx.weight"
+
+
+@pytest.mark.parametrize(("change", "name", "words"), [
+    (_damaged, "weights", "blk.1.ffn_up.weight"), (_renamed, "weights", "blk.1.ffn_up.weight is missing"),
+    (_patched("qwen3.rope.freq_base", struct.pack("<f", 1e4), struct.pack("<f", 1e6)), "rotation", "freq_base"),
+    (_patched("tokenizer.ggml.add_bos_token", b"\0", b"\1"), "bos", "add_bos_token"),
+])  # fmt: skip
+def test_a_planted_fault_is_named_without_running_the_file(
+    tmp_path: Path, folders: Any, change: Any, name: str, words: str
+) -> None:
+    exporter = Gguf(form="q4_k_s")
+    path = exporter(folders("qwen3"), tmp_path)
+    data = bytearray(path.read_bytes())
+    change(data, path)
+    path.write_bytes(data)
+    found = list(exporter.differences(folders("qwen3"), path))
+    assert {one for one, _ in found} == {name} and any(words in text for _, text in found)

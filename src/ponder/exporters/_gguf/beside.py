@@ -18,8 +18,8 @@ from ponder.runs.files import make_folder, write_atomic
 LM_STUDIO = Path("lmstudio") / "ponder"
 """Below it LM Studio's layout: publisher, model, file."""
 ROLES = ("system", "user", "assistant")
-_USER, _SYSTEM = Message(role="user", content="Two words."), Message(role="system", content="Be brief.")
-_ANSWER = Message(role="assistant", content="It is 3.")
+_USER, _SYSTEM = Message(role="user", content=" Two words.\n"), Message(role="system", content=" Be brief.\n")
+_ANSWER = Message(role="assistant", content=" It is 3.\n")  # with space around it, which some templates cut off
 PROBES: tuple[Messages, ...] = (
     (_USER,), (_SYSTEM, _USER), (_USER, _ANSWER, _USER), (_SYSTEM, _USER, _ANSWER, _USER, _ANSWER, _USER),
 )  # fmt: skip
