@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -22,6 +22,7 @@ from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Task
 from ponder.core.seeds import derive_seed
 from ponder.core.types import Json, Problem, Sampling
+from ponder.engines._openai.served import PREFIX
 from ponder.measure.budgets import Side, alone_rows, curve_rows, sides_of
 from ponder.measure.costs.answers import cost_rows
 from ponder.measure.costs.prices import price_sheet
@@ -116,6 +117,13 @@ class Evaluate(Stage):
     @classmethod
     def _by_protocol(cls, config: Any) -> Any:
         return filled(config)
+
+    @model_validator(mode="after")
+    def _budgets_that_can_be_kept(self) -> Self:
+        served = next((name for name in self.models.values() if name.startswith(PREFIX)), None)
+        if self.budgets and served is not None:
+            raise ValueError(f"the thought of a served model ({served}) cannot be closed for it: leave budgets out")
+        return self
 
     def __call__(self, context: Context) -> Json:
         """Write a journal of traces per model, `results.json` and `timing.json`."""
