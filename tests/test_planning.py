@@ -15,6 +15,7 @@ from ponder._cli_plan import plan_code, plan_json, plan_text
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import Json
 from ponder.measure.costs.prices import Price, PriceSheet
+from ponder.models.load import resolve_model
 from ponder.recipe import Recipe, build_recipe, load_recipe, resolve_stage
 from ponder.report.foreseen import cells, error, foreseen_rows
 from ponder.report.ledgers import stage_rows
@@ -298,3 +299,15 @@ def test_the_command_tells_the_figures_and_the_refusals() -> None:
     assert told["stages"][0]["money"] is None and told["refusals"][0]["stage"] == "distill"
     assert told["total"]["seconds"] == pytest.approx(sum(row["seconds"] for row in told["stages"]), abs=0.2)
     json.dumps(told, allow_nan=False)
+
+
+def test_an_exported_model_is_planned_for_what_it_weighs(tmp_path: Path) -> None:
+    exporting = pytest.importorskip("ponder.exporters.gguf")
+    path = exporting.Gguf(form="q8_0")(resolve_model("pocket-base"), tmp_path)
+    stage = {"tasks": [{"use": "skills", "max_steps": 2}], "limit": 2, "max_new_tokens": 8, "models": [str(path)]}
+    made = build_recipe({"name": "x", "stage": {"evaluate": stage}})
+    found = planned(made)["evaluate"]
+    assert not found.refusals and found.memory_bytes >= path.stat().st_size
+    path.write_bytes(path.read_bytes()[:3000])
+    (refusal,) = planned(made)["evaluate"].refusals
+    assert "damaged or hostile" in refusal.what

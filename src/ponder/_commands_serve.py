@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    model: Annotated[str, typer.Argument(help="pocket-base, pocket-teacher, a folder or a hub id.")],
+    model: Annotated[str, typer.Argument(help="pocket-base, pocket-teacher, a folder, a hub id or a .gguf file.")],
     host: Annotated[str, typer.Option(help="Address to listen on; all but this machine's need a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free one.")] = 8000,
     name: Annotated[str | None, typer.Option(help="What clients call the model. [default: its name]")] = None,

@@ -253,7 +253,7 @@ def evaluate(
 
 @app.command()
 def chat(
-    model: Annotated[str, typer.Argument(help="pocket-base, pocket-teacher, a folder or a hub id.")],
+    model: Annotated[str, typer.Argument(help="pocket-base, pocket-teacher, a folder, a hub id or a .gguf file.")],
     prompt: Annotated[str | None, typer.Option(help="Ask this once instead of a conversation.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Thinking and answer together.")] = 1024,

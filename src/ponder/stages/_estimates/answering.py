@@ -37,6 +37,8 @@ BARE_SHARE = 0.25
 """Of a worked solution, that a bare answer is shorter than."""
 SERVED_RATES = (10_000.0, 1_000.0, 100.0)
 """Tokens a second of a service: at best, as expected, at worst. Nothing is known of it before it is asked."""
+TOKEN_SECONDS, WEIGHTS_RATE, ARTEFACT_MEMORY = 2e-4, 2.5e10, 1.3
+"""Guessed of an exported model: seconds of a token beside its weights, bytes a second of these, memory in its sizes."""
 TYPICAL_TOKENS = 400
 """Guess of an answer's length, when nothing is known of it."""
 
@@ -120,6 +122,8 @@ def answered(
         return _asked_elsewhere(context, source, wanted, rows, refusals)
     if source.kind == "recorded":
         return _recorded(source, wanted, rows)
+    if source.kind == "artefact":
+        return _exported(source, wanted, rows)
     most = wanted.sampling.max_new_tokens
     if not source.own:
         wanted = replace(wanted, lengths=expected_lengths(source, list(wanted.problems), most))
@@ -215,6 +219,25 @@ def _recorded(source: Source, wanted: Wanted, rows: int) -> Answered:
     known = solution_lengths(list(wanted.problems), None, 10**9) if source.name == SOLUTIONS else ()
     nothing = Bounds(0.0, 0.0, 0.0)
     return Answered(rows, Bounds.around(2e-4 * rows, 0.8), 0, nothing, nothing, None, known, source.note)
+
+
+def _exported(source: Source, wanted: Wanted, rows: int) -> Answered:
+    """An exported model: its weights are read once a token, and that is guessed from its size."""
+    most = wanted.sampling.max_new_tokens
+    lengths = solution_lengths(list(wanted.problems), None, most) or (min(most, TYPICAL_TOKENS),)
+    mean, read = float(np.mean(lengths)), float(np.mean(_prompt_lengths(wanted, None) or [0]))
+    each = TOKEN_SECONDS + source.disk_bytes / WEIGHTS_RATE
+    seconds = rows * mean * each + LOAD_SECONDS + source.disk_bytes / READ_RATE
+    return Answered(
+        rows,
+        Bounds.around(seconds, GUESS_SHARE),
+        int(ARTEFACT_MEMORY * source.disk_bytes),
+        Bounds.around(read * rows, 0.3),
+        _tokens(mean * rows, GUESS_SHARE, rows * most),
+        None,
+        lengths,
+        f"{source.name}: {mean:.0f} tokens an answer guessed ({source.note})",
+    )
 
 
 def _prompt_lengths(wanted: Wanted, chat: Chat | None) -> list[int]:

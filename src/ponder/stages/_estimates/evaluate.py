@@ -14,7 +14,7 @@ from ponder.stages._estimates.account import Account
 from ponder.stages._estimates.answering import answered
 from ponder.stages._estimates.drawing import Wanted
 from ponder.stages._estimates.generate import add_answers
-from ponder.stages._estimates.sources import source_of
+from ponder.stages._estimates.sources import sampled_source
 from ponder.stages._outlook import Bounds
 from ponder.stages._stage import Context, Estimate
 from ponder.stages._tasks import dialogues_of, open_tasks, verifiers_of
@@ -63,7 +63,7 @@ def estimate_evaluate(
     seconds = max(LEAST_SECONDS, context.outlook.seconds / len(stage.sides))
     for name in (stage.models[side.model] for side in stage.sides):
         with account.refusals.collecting():
-            found = answered(context, source_of(context, name), wanted, each, account.refusals, seconds)
+            found = answered(context, sampled_source(context, name), wanted, each, account.refusals, seconds)
             add_answers(account, found, sample)
     if dialogues_of(tasks):
         account.seconds.append(Bounds.around(sum(part.expected for part in account.seconds), TURNS_SHARE))

@@ -19,7 +19,7 @@ from ponder.stages._estimates.answering import Answered, answered
 from ponder.stages._estimates.drawing import CHARACTERS, Wanted
 from ponder.stages._estimates.machine import PROCESS_BYTES
 from ponder.stages._estimates.served import served_refusals
-from ponder.stages._estimates.sources import source_of
+from ponder.stages._estimates.sources import sampled_source
 from ponder.stages._outlook import Bounds, Leaves
 from ponder.stages._row_texts import problem_texts
 from ponder.stages._stage import Context, Estimate
@@ -156,7 +156,7 @@ def _teacher(
     rows: int,
 ) -> Answered | None:
     with account.refusals.collecting():
-        source = source_of(context, name)
+        source = sampled_source(context, name)
         if source.kind == "served":
             account.refusals += served_refusals(name, context.outlook.sheet, getattr(stage, "cost_limit", None))
         sampling = Sampling(

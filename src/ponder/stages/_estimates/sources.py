@@ -18,7 +18,9 @@ from transformers import AutoConfig
 from ponder.core.errors import ConfigurationError, PonderError, ResourceError
 from ponder.measure.resources import footprint
 from ponder.models.adapters import is_adapter, read_adapter, refuse_chain
+from ponder.models.artefacts import artefact_engine
 from ponder.models.catalogue import config_of, counted, published
+from ponder.models.gguf_header import read_header
 from ponder.models.load import HUB_FILES, POCKET, check_folder, resolve_model
 from ponder.stages._outlook import Leaves, Refusal
 from ponder.stages._stage import Context
@@ -35,7 +37,7 @@ class Source:
     name: str
     """As it is named."""
     kind: str
-    """`local`, `served` or `recorded`."""
+    """`local`, `served`, `recorded` or `artefact`."""
     folder: Path | None = None
     """Weights and tokenizer: its own, or of a model of its shape."""
     config: Any = None
@@ -80,6 +82,21 @@ def source_of(context: Context, name: str) -> Source:
     if context.stage_path(name.partition("@")[0]) is not None:
         return _made(context, name)
     return _named(name)
+
+
+def sampled_source(context: Context, name: str) -> Source:
+    """What a name stands for where it is only sampled, by which it may be an exported model too.
+
+    Raises:
+        ConfigurationError: If it is nothing, or would be refused.
+        ResourceError: If its shape is not known here.
+    """
+    path = Path(name).expanduser()
+    if artefact_engine(path) is None:
+        return source_of(context, name)
+    parameters = read_header(path).parameters if path.is_file() else 0
+    disk = footprint(path).disk_bytes
+    return Source(name, "artefact", parameters=parameters, disk_bytes=disk, note="an artefact, which was not tried")
 
 
 def _named(name: str, adapter: Path | None = None) -> Source:
