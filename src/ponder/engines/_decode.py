@@ -224,10 +224,11 @@ class Decoder:
 
     def _settled(self, cohort: Cohort, tokens: Tensor, logprobs: Tensor) -> tuple[Tensor, Tensor]:
         """Drawn tokens (n,) and log-probabilities (n,), those replaced that the thought's rules forbid."""
-        limit, manners = self._sampling.max_thinking_tokens, self._ending.manners
+        limit, manners, tags = self._sampling.max_thinking_tokens, self._ending.manners, self._ending.tags
         if manners is None:
-            kept = limit is not None and self._ending.tags is not None
-            return cohort.budget(tokens, logprobs, limit, self._ending.tags) if kept else (tokens, logprobs)
+            if limit is None or tags is None:
+                return tokens, logprobs
+            return cohort.budget(tokens, logprobs, limit, tags)
         taken = []
         for member, token in zip(cohort.members(), tokens.tolist(), strict=True):
             steering = self._steerings.get(member)

@@ -1,5 +1,6 @@
 """Samples from an exported folder with ONNX Runtime GenAI: what was exported, in the engine that will run it."""
 
+# pyright: reportAttributeAccessIssue=false  # a compiled package without types
 from __future__ import annotations
 
 import json

@@ -63,7 +63,7 @@ class GgufWorker:
         self._sampler, self._max_requests = sampler, max_requests
         self._pool = ThreadPoolExecutor(sampler.slots, thread_name_prefix="ponder-gguf")
         self._open: set[Draw | Score] = set()
-        self._changed = threading.Lock()
+        self._changed = threading.RLock()  # a request may fail while it is being accepted
         self._stopping = False
 
     @property
@@ -99,21 +99,13 @@ class GgufWorker:
             if len(self._open) >= self._max_requests:
                 raise Refusal(429, "the server is busy", code="server_busy", retry_after=1)
             self._open.add(work)
-        samples = 1 if isinstance(work, Score) else work.samples
-        for sample in range(samples):
-            self._begun(work, sample).add_done_callback(lambda done: self._ended(work, done))
+            for sample in range(1 if isinstance(work, Score) else work.samples):
+                self._begun(work, sample).add_done_callback(lambda done: self._ended(work, done))
 
     def _begun(self, work: Draw | Score, sample: int) -> Future[None]:
         if isinstance(work, Score):
             return self._pool.submit(self._score, work)
         return self._pool.submit(self._draw, work, sample)
-
-    def _ended(self, work: Draw | Score, done: Future[None]) -> None:
-        """Tell whoever waits that a mistake has ended their work."""
-        mistake = None if done.cancelled() else done.exception()
-        if mistake is not None:
-            _log.error("a request failed", exc_info=mistake)
-            self._refuse(work, Refusal(500, "the model failed", code="model_failed"))
 
     def cancel(self, work: Draw | Score) -> None:
         """Nobody waits for this any more: it is not begun, or ends at the next token."""

@@ -1,5 +1,6 @@
 """Draws completions in a batch: ONNX Runtime GenAI computes the logits, and Ponder chooses the tokens."""
 
+# pyright: reportAttributeAccessIssue=false  # a compiled package without types
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence

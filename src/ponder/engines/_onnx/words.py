@@ -1,5 +1,6 @@
 """Text and tokens as ONNX Runtime GenAI makes them of each other."""
 
+# pyright: reportAttributeAccessIssue=false  # a compiled package without types
 from __future__ import annotations
 
 import json
