@@ -1,6 +1,7 @@
 """Samples from an exported folder with ONNX Runtime GenAI: what was exported, in the engine that will run it."""
 
-# pyright: reportAttributeAccessIssue=false  # a compiled package without types
+# A compiled package without types.
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import json

@@ -1,6 +1,7 @@
 """Draws completions in a batch: ONNX Runtime GenAI computes the logits, and Ponder chooses the tokens."""
 
-# pyright: reportAttributeAccessIssue=false  # a compiled package without types
+# A compiled package without types.
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,7 @@
 """Text and tokens as ONNX Runtime GenAI makes them of each other."""
 
-# pyright: reportAttributeAccessIssue=false  # a compiled package without types
+# A compiled package without types.
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import json
