@@ -10,7 +10,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from ponder.core.errors import ConfigurationError
+from ponder.core.errors import ConfigurationError, PonderError
 from ponder.core.protocols import Sampler, Watch
 from ponder.core.types import Completion, Messages, Sampling, TopK
 from ponder.engines._gguf.completing import LOWEST, Ask, Drawn, complete
@@ -19,6 +19,9 @@ from ponder.engines._gguf.words import Words
 from ponder.engines._guidance import llama_grammar
 from ponder.models.gguf_header import read_header
 
+CERTAIN = 1000.0
+"""Bias by which a token is drawn whatever the model says. Behind a token that is no whole character llama.cpp would tell
+nothing; what it tells is from before the bias."""
 SLOTS = 8
 """Completions that are drawn at once."""
 
@@ -211,8 +214,10 @@ class GgufSampler:
     def _expected(self, prefix: Sequence[int], k: int) -> list[tuple[int, float]]:
         """(token, log-probability) of the k likeliest tokens behind a prefix."""
         body = {"prompt": list(prefix), "n_predict": 1, "temperature": 0.0, "n_probs": k, "return_tokens": True}
-        reply = self._server.post("/completion", {**body, "samplers": [], "cache_prompt": True})
-        rows = reply.get("completion_probabilities") or [{"top_logprobs": []}]
+        body |= {"logit_bias": [[self._words.whole, CERTAIN]], "samplers": [], "cache_prompt": True}
+        rows = self._server.post("/completion", body).get("completion_probabilities")
+        if not rows:
+            raise PonderError("llama.cpp tells no log-probabilities", where=f"position {len(prefix)}")
         return [(int(row["id"]), float(row["logprob"])) for row in rows[0]["top_logprobs"]]
 
     def _check(self, ids: Sequence[int], sampling: Sampling, where: str) -> None:

@@ -39,6 +39,8 @@ class Words:
         self._names = {token: name for name, token in self.specials.items()}
         ends = (metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot"))
         self.stop_ids = frozenset(end for end in ends if end is not None)
+        self.whole = next((i for i, kind in enumerate(kinds) if kind == 1 and tokens[i].isascii()), 0)
+        """A token that is whole characters."""
         self.padding = metadata.get("tokenizer.ggml.padding_token_id")
         self.template: str = metadata.get("tokenizer.chat_template", "")
         names = sorted(self.specials, key=len, reverse=True)
