@@ -20,7 +20,7 @@ from ponder.engines._guidance import llama_grammar
 from ponder.models.gguf_header import read_header
 
 CERTAIN = 1000.0
-"""Bias by which a token is drawn whatever the model says. Behind a token that is no whole character llama.cpp would tell
+"""Bias by which a token is drawn whatever the model says. Of a token that is no whole character llama.cpp would tell
 nothing; what it tells is from before the bias."""
 SLOTS = 8
 """Completions that are drawn at once."""
