@@ -14,7 +14,7 @@ demo: venv  ## environment, then the whole road on two cores in minutes, to a fi
 venv: $(VENV)/.installed  ## the environment in .venv, pinned by constraints.txt
 
 test: $(VENV)/.tested  ## the whole test suite
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(VENV)/.tested  ## formatting rules, types and generated documents
 	$(BIN)/ruff check src tests docs examples benchmarks

@@ -11,6 +11,8 @@ from ponder.core import offline
 
 offline.refuse_connections()
 os.environ[offline.VARIABLE] = "1"  # for children: Ponder reads it when it is imported
+for switch in offline.SWITCHES:  # a worker that inherited the guard tests as a process does that did not
+    os.environ.pop(switch, None)
 
 
 @pytest.fixture(autouse=True)

@@ -218,6 +218,10 @@ def test_idle_connections_keep_nobody_out(opened: Served) -> None:
         connection.close()
 
 
+def _unknown(*_: object, **__: object) -> None:
+    raise socket.gaierror(-2, "Name or service not known")
+
+
 def test_addresses_that_others_reach_need_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     for host in ("0.0.0.0", "::", ""):
         with pytest.raises(ConfigurationError, match="needs a key"):
@@ -225,7 +229,8 @@ def test_addresses_that_others_reach_need_a_key(monkeypatch: pytest.MonkeyPatch)
     bind("0.0.0.0", 0, True).close()
     with bind("127.0.0.1", 0, False) as taken, pytest.raises(ResourceError, match="cannot listen"):
         bind("127.0.0.1", taken.getsockname()[1], False)
-    with pytest.raises(ResourceError, match="no such address"):
+    with monkeypatch.context() as patched, pytest.raises(ResourceError, match="no such address"):
+        patched.setattr("socket.getaddrinfo", _unknown)
         bind("no.such.host.invalid", 0, False)
     for wrong in ("", " x", "x\n", "schlüssel"):
         monkeypatch.setenv("PONDER_SERVE_KEY", wrong)

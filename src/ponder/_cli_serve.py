@@ -24,8 +24,8 @@ def serve_model(
     log_content: bool,
     break_loops: bool,
     max_thinking_tokens: int | None,
-    answer_within: str | None,
-    curve: Path | None,
+    answer_within: str | None = None,
+    curve: Path | None = None,
 ) -> None:
     """Serve until told to stop; see `ponder.serve.run.serve`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -42,6 +43,12 @@ MERGED = "merged"
 """Folder of an adapter and its model in one."""
 MEMORY_FACTOR = 12
 """Bytes for each parameter: the model, its logits, and what is being written."""
+FORM_FACTOR = 5
+"""Bytes on disk for each parameter of one form, at most a little more than float32."""
+MAKING_SECONDS = 15.0
+"""To write a form, compare it and measure its speed."""
+OTHER_RUNTIMES = 10.0
+"""How much slower than Ponder's engine another runtime may be."""
 
 
 def _as_tuple(value: object) -> object:
@@ -99,19 +106,24 @@ class Export(Stage):
     def estimate(self, context: Context) -> Estimate:
         """The evaluation of the model and of every artefact, and their writing."""
         forms = forms_of(self.to)
-        name = context.artefact(self.model, "model")
-        parameters = model_parameters(name)
-        asked = self._evaluation(Path(name), context, ()).estimate(context)
-        sides = 1 + len(forms)
-        return Estimate(
+        parameters = model_parameters(context.artefact(self.model, "model"))
+        asked = self._evaluation(self.model, context, ()).estimate(context)
+        sides, making = 1 + len(forms), MAKING_SECONDS * len(forms)
+        low, high = (asked.seconds if bound is None else bound for bound in (asked.low_seconds, asked.high_seconds))
+        left = FORM_FACTOR * parameters * len(forms)
+        return replace(
+            asked,
             rows=asked.rows * sides,
             tokens=asked.tokens * sides,
+            prompt_tokens=None if asked.prompt_tokens is None else asked.prompt_tokens * sides,
+            sampled_tokens=None if asked.sampled_tokens is None else asked.sampled_tokens * sides,
             memory_bytes=max(asked.memory_bytes, 450 * 1024**2 + MEMORY_FACTOR * parameters),
-            seconds=asked.seconds * sides + 12.0 * len(forms),
-            note=f"the model's own speed is taken for {len(forms)} other runtimes",
-            disk_bytes=5 * parameters * len(forms),
-            left_bytes=5 * parameters * len(forms),
-            refusals=asked.refusals,
+            seconds=asked.seconds * sides + making,
+            low_seconds=low + making / 3,
+            high_seconds=OTHER_RUNTIMES * high * sides + 3 * making,
+            note=f"{asked.note}; other runtimes are taken to be as fast".removeprefix("; "),
+            disk_bytes=asked.disk_bytes + left,
+            left_bytes=asked.left_bytes + left,
         )
 
     def _judged(
@@ -120,7 +132,7 @@ class Export(Stage):
         """Every candidate beside the model, the worst answers of each, and the model."""
         unopened = {one.form: opening_finding(context.folder.path / one.path) for one in candidates}
         opened = [one for one in candidates if unopened[one.form] is None]
-        self._evaluation(folder, context, opened)(context)
+        self._evaluation(str(folder), context, opened)(context)
         trained = self._trained(folder, load_model(str(folder)), context)
         judged: list[Judged] = []
         worst: dict[str, list[Json]] = {}
@@ -153,11 +165,11 @@ class Export(Stage):
         folder = Path(context.artefact(self.model, "model"))
         return self.name or (folder.parent.name if folder.name in ("model", "adapter") else folder.resolve().name)
 
-    def _evaluation(self, folder: Path, context: Context, candidates: Sequence[Candidate]) -> Evaluate:
+    def _evaluation(self, model: str, context: Context, candidates: Sequence[Candidate]) -> Evaluate:
         """The same problems for the model and all artefacts."""
         artefacts = {candidate.form: str(context.folder.path / candidate.path) for candidate in candidates}
         return Evaluate(
-            models={TRAINED: str(folder), **artefacts},
+            models={TRAINED: model, **artefacts},
             tasks=self.tasks,
             splits=(self.split,),
             limit=self.limit,
