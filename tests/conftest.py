@@ -13,6 +13,7 @@ offline.refuse_connections()
 os.environ[offline.VARIABLE] = "1"  # for children: Ponder reads it when it is imported
 for switch in offline.SWITCHES:  # a worker that inherited the guard tests as a process does that did not
     os.environ.pop(switch, None)
+os.environ["HF_DATASETS_OFFLINE"] = "1"  # it counts downloads even of files that lie here
 
 
 @pytest.fixture(autouse=True)
