@@ -162,7 +162,7 @@ def test_a_completion_depends_on_its_seed_and_number_alone(engine: GgufSampler, 
     sampling = Sampling(temperature=4.0, max_new_tokens=24, seed=5)
     company = engine.generate([*prompts[:6], prompts[0]], 3, sampling)
     alone = engine.generate([prompts[0]], 3, sampling)[0]
-    for beside, found in zip(company[0], alone, strict=True):  # later a sum's last bit may tip a draw of this temperature
+    for beside, found in zip(company[0], alone, strict=True):  # later the last bit of a sum may tip a draw
         assert beside.tokens is not None and found.tokens is not None
         assert beside.tokens[:4] == found.tokens[:4]
     assert [found.tokens for found in company[-1]] == [found.tokens for found in company[0]]  # asked twice
