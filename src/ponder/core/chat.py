@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -133,23 +133,7 @@ class Chat:
         return [token for piece in pieces if piece for token in self.encode(piece)]
 
     def _encode_hostile(self, messages: Messages) -> list[int]:
-        """Render with place-holders, then encode the template as template and the contents as text."""
-        contents: list[str] = []
-
-        def hide(text: str | None) -> str | None:
-            if not text:
-                return text
-            contents.append(text.strip())
-            return f"\ue000{len(contents) - 1}\ue001"
-
-        hidden = [
-            m.model_copy(update={"content": hide(m.content), "reasoning_content": hide(m.reasoning_content)})
-            for m in messages
-        ]
-        ids: list[int] = []
-        for index, piece in enumerate(re.split("\ue000(\\d+)\ue001", self.render(hidden, generation=True))):
-            ids += self.encode_as_text(contents[int(piece)]) if index % 2 else self.encode(piece)
-        return ids
+        return encoded_apart(messages, self.render, self.encode, self.encode_as_text)
 
     def _with_bos(self, ids: list[int]) -> list[int]:
         bos = self.tokenizer.bos_token_id
@@ -169,6 +153,38 @@ class Chat:
                 fix="end assistant turns in the template with the tokenizer's EOS or another special token",
             )
         return self._specials[closing.group()]
+
+
+def encoded_apart(
+    messages: Messages,
+    render: Callable[[Messages], str],
+    as_template: Callable[[str], list[int]],
+    as_text: Callable[[str], list[int]],
+) -> list[int]:
+    """Render with place-holders, then encode the template as template and the contents as text.
+
+    Args:
+        messages: Whose contents name special tokens.
+        render: Gives the conversation with the generation prompt.
+        as_template: Reads names of special tokens as these tokens.
+        as_text: Does not.
+    """
+    contents: list[str] = []
+
+    def hide(text: str | None) -> str | None:
+        if not text:
+            return text
+        contents.append(text.strip())
+        return f"\ue000{len(contents) - 1}\ue001"
+
+    hidden = [
+        m.model_copy(update={"content": hide(m.content), "reasoning_content": hide(m.reasoning_content)})
+        for m in messages
+    ]
+    ids: list[int] = []
+    for index, piece in enumerate(re.split("\ue000(\\d+)\ue001", render(hidden))):
+        ids += as_text(contents[int(piece)]) if index % 2 else as_template(piece)
+    return ids
 
 
 def _special_ids(tokenizer: Any) -> dict[str, int]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from ponder.core.answers import THINK_CLOSE, THINK_OPEN, WAIT
+from ponder.core.chat import encoded_apart
 from ponder.core.errors import ConfigurationError
 from ponder.core.types import Message, Messages
 from ponder.engines._gguf.server import LlamaServer
@@ -118,22 +119,7 @@ class Words:
 
     def _hostile(self, messages: Messages) -> list[int]:
         """The template is read as template, and what stands in it as text."""
-        contents: list[str] = []
-
-        def hide(text: str | None) -> str | None:
-            if not text:
-                return text
-            contents.append(text.strip())
-            return f"\ue000{len(contents) - 1}\ue001"
-
-        hidden = [
-            turn.model_copy(update={"content": hide(turn.content), "reasoning_content": hide(turn.reasoning_content)})
-            for turn in messages
-        ]
-        ids: list[int] = []
-        for place, piece in enumerate(re.split("\ue000(\\d+)\ue001", self.render(hidden))):
-            ids += self.encode(contents[int(piece)]) if place % 2 else self._tokens(piece, special=True)
-        return ids
+        return encoded_apart(messages, self.render, lambda text: self._tokens(text, special=True), self.encode)
 
     def _tokens(self, text: str, special: bool) -> list[int]:
         if not text:

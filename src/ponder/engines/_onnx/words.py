@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime_genai as genai
 
 from ponder.core.answers import THINK_CLOSE, THINK_OPEN, WAIT
+from ponder.core.chat import encoded_apart
 from ponder.core.errors import ConfigurationError, DataError
 from ponder.core.types import Message, Messages
 from ponder.engines._steering import Manners
@@ -117,22 +118,7 @@ class Words:
 
     def _hostile(self, messages: Messages) -> list[int]:
         """The template is read as template, and what stands in it as text."""
-        contents: list[str] = []
-
-        def hide(text: str | None) -> str | None:
-            if not text:
-                return text
-            contents.append(text.strip())
-            return f"\ue000{len(contents) - 1}\ue001"
-
-        hidden = [
-            turn.model_copy(update={"content": hide(turn.content), "reasoning_content": hide(turn.reasoning_content)})
-            for turn in messages
-        ]
-        ids: list[int] = []
-        for place, piece in enumerate(re.split("\ue000(\\d+)\ue001", self.render(hidden))):
-            ids += self.encode(contents[int(piece)]) if place % 2 else self._tokens(piece)
-        return ids
+        return encoded_apart(messages, self.render, self._tokens, self.encode)
 
     def _tokens(self, text: str) -> list[int]:
         """As the library encodes; it ends a text at its first NUL, so a stand-in takes that one's place."""

@@ -85,7 +85,7 @@ def stored_findings(model: Path, path: Path, exporter: Exporter) -> list[Finding
     if not isinstance(exporter, Inspector):
         return [Finding(name="weights", passed=None, text="this form is not read back")]
     found = [Finding(name=name, passed=False, text=text) for name, text in exporter.differences(model, path)]
-    return found or [Finding(name="weights", passed=True, text="everything stored is the trained model's")]
+    return found or [Finding(name="weights", passed=True, text="nothing stored was found to differ from the model")]
 
 
 def _read(trained: Trained, path: Path) -> Iterator[Finding]:
