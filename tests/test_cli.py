@@ -424,7 +424,7 @@ def test_thinking_is_dimmed_in_a_terminal(
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     _cli_chat._show(Speaker().stream([], Sampling()))
-    assert capsys.readouterr().out.startswith("\x1b[2mlet me [2Jsee\x1b[0m\nit is <4")
+    assert capsys.readouterr().out.startswith("\x1b[2mlet me [2Jsee\x1b[0m\n\nit is <4")
     monkeypatch.setenv("NO_COLOR", "1")
     _cli_chat._show(Speaker().stream([], Sampling()))
     assert "\x1b" not in capsys.readouterr().out

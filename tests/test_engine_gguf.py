@@ -18,7 +18,7 @@ from ponder.core.errors import ConfigurationError, DataError, PonderError
 from ponder.core.loops import repeats
 from ponder.core.protocols import Runtime
 from ponder.core.types import Completion, Finish, Message, Messages, Sampling
-from ponder.engines._gguf.completing import Ask, settled
+from ponder.engines._gguf.completing import Ask
 from ponder.engines.gguf import GgufSampler
 from ponder.engines.local import LocalSampler
 from ponder.models.gguf_header import read_header
@@ -231,7 +231,7 @@ def test_an_answer_is_held_to_its_schema(engine: GgufSampler, prompts: list[Mess
 def test_schemas_that_cannot_be_met_are_refused(engine: GgufSampler) -> None:
     for schema in ("[]", "{", json.dumps({"$ref": "http://e.org/x"}), json.dumps({"type": "nonsense"})):
         with pytest.raises(ConfigurationError):
-            engine.check_schema(schema)
+            engine.check(Sampling(json_schema=schema))
 
 
 def test_a_stop_string_ends_it_and_is_kept_out(engine: GgufSampler, prompts: list[Messages]) -> None:
@@ -251,11 +251,15 @@ def test_a_stream_adds_up_to_the_text(engine: GgufSampler, prompts: list[Message
         assert "".join(pieces) == engine.generate([prompts[1]], 1, sampling)[0][0].text
 
 
-def test_nothing_that_is_told_is_taken_back() -> None:
-    assert settled("The en\ufffd", ("end",)) == "The "
-    assert settled("The end.", ("end",)) == "The "
-    assert settled("abab", ("abc",)) == "ab"
-    assert settled("plain", ()) == "plain"
+def test_nothing_is_drawn_behind_a_stop_string(engine: GgufSampler, prompts: list[Messages]) -> None:
+    whole = one(engine, prompts[0])
+    word = "answer"  # the turn ends in the same stride
+    assert whole.text.count(word) == 1 and whole.finish is Finish.STOP
+    stopped = one(engine, prompts[0], stop=(word,))
+    assert stopped.finish is Finish.STOP and stopped.text == whole.text[: whole.text.index(word)]
+    assert stopped.tokens is not None and whole.tokens is not None
+    assert stopped.tokens == whole.tokens[: len(stopped.tokens)] and word in engine.decode(stopped.tokens)
+    assert word not in engine.decode(stopped.tokens[:-1])
 
 
 def test_who_leaves_frees_the_slot(files: dict[str, Path], prompts: list[Messages]) -> None:

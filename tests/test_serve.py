@@ -22,7 +22,7 @@ from serving import FAMILY, NAME, Served, serving, until
 from ponder.serve.limits import Limits  # isort: skip
 from ponder.engines._expectations import Expectations  # isort: skip
 from ponder.engines._scores import score  # isort: skip
-from ponder.serve.thinking import Parter  # isort: skip
+from ponder.core.parting import Parter  # isort: skip
 from ponder.serve.engine import Draw  # isort: skip
 from ponder.serve.worker import MAX_SESSIONS  # isort: skip
 

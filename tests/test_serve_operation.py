@@ -28,7 +28,7 @@ from ponder.serve.audit import Audit  # isort: skip
 from ponder.serve.budgets import Thinking  # isort: skip
 from ponder.serve.keys import Keys, read_keys  # isort: skip
 from ponder.serve.limits import Limits  # isort: skip
-from ponder.serve.thinking import Parter, parted  # isort: skip
+from ponder.core.parting import Parter, parted  # isort: skip
 from ponder.serve.watch import Watch  # isort: skip
 
 STOP, LENGTH = Finish.STOP, Finish.LENGTH

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 
 from ponder._cli_tasks import printable
 from ponder.backends.local import open_sampler
-from ponder.core.answers import THINK_CLOSE, THINK_OPEN, split_thinking
+from ponder.core.answers import split_thinking
 from ponder.core.errors import ConfigurationError
+from ponder.core.parting import Parter
 from ponder.core.protocols import Sampler
 from ponder.core.seeds import derive_seed
 from ponder.core.types import Message, Messages, Sampling
@@ -59,24 +60,11 @@ def converse(
 
 
 def spans(pieces: Iterable[str]) -> Iterator[tuple[bool, str]]:
-    """(is thinking, text) of a stream whose tags may be cut anywhere; the tags themselves are taken out."""
-    waiting, thinking = "", False
+    """(is thinking, text) of a stream whose tags may be cut anywhere; tags and the space around both are left out."""
+    parter = Parter()
     for piece in pieces:
-        waiting += piece
-        while True:
-            tag = THINK_CLOSE if thinking else THINK_OPEN
-            before, found, after = waiting.partition(tag)
-            if not found:
-                break
-            if before:
-                yield thinking, before
-            waiting, thinking = after, not thinking
-        keep = next((n for n in range(len(tag) - 1, 0, -1) if waiting.endswith(tag[:n])), 0)
-        ready, waiting = waiting[: len(waiting) - keep], waiting[len(waiting) - keep :]
-        if ready:
-            yield thinking, ready
-    if waiting:
-        yield thinking, waiting
+        yield from parter.feed(piece)
+    yield from parter.feed("", last=True)
 
 
 def _answer(sampler: Sampler, messages: Messages, sampling: Sampling) -> str:
@@ -99,9 +87,12 @@ def _answer(sampler: Sampler, messages: Messages, sampling: Sampling) -> str:
 
 def _show(pieces: Iterable[str]) -> None:
     dim = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    before: bool | None = None
     try:
         for thinking, text in spans(pieces):
+            _write("\n\n" if before not in (None, thinking) else "")
             _write(f"{DIM}{printable(text)}{PLAIN}" if thinking and dim else printable(text))
+            before = thinking
     finally:
         _write(PLAIN if dim else "")
 

@@ -54,6 +54,9 @@ class Chat:
         self.stop_ids: frozenset[int] = frozenset({self.end_id} | ({eos} if eos is not None else set()))
         self.think_open = self._specials.get(THINK_OPEN)
         self.think_close = self._specials.get(THINK_CLOSE)
+        rendered = self.render((Message(role="user", content="x"),), generation=True)
+        self.prompt_opens_thinking: bool = rendered.rstrip().endswith(THINK_OPEN)
+        """Whether the generation prompt already opens the thought, so that a response starts inside it."""
 
     @property
     def digest(self) -> str:
@@ -68,12 +71,6 @@ class Chat:
             content.pop(passing, None)
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-    @cached_property
-    def prompt_opens_thinking(self) -> bool:
-        """Whether the generation prompt already opens the thought, so that a response starts inside it."""
-        rendered = self.render((Message(role="user", content="x"),), generation=True)
-        return rendered.rstrip().endswith(THINK_OPEN)
 
     def prompt(self, messages: Messages) -> list[int]:
         """Token ids of a conversation with the generation prompt, exactly one BOS where the tokenizer wants one."""
@@ -100,7 +97,7 @@ class Chat:
             ids.extend([tag] if tag is not None else self.encode_as_text(piece))
         return [*ids, self.end_id]
 
-    def decode(self, ids: list[int]) -> str:
+    def decode(self, ids: Sequence[int]) -> str:
         """Text of sampled tokens: thinking tags kept, end-of-turn and padding dropped, a thought opened if need be."""
         pad = self.tokenizer.pad_token_id
         text = self.tokenizer.decode(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,25 +12,9 @@ import torch
 from ponder.core.errors import ConfigurationError, PonderError
 from ponder.core.types import Completion, Finish, Sampling, TopK, Usage
 from ponder.engines._drawing import Drawn, draw
-from ponder.engines._steering import Manners, Steering, is_steered, refuse_without_tags
-
-
-class Reader(Protocol):
-    """What is asked of an engine's tokenizer."""
-
-    stop_ids: frozenset[int]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of drawn tokens."""
-        ...
-
-    def manners(self, commit: str) -> Manners | None:
-        """For steering; None where the thinking tags are no single tokens."""
-        ...
-
-    def thinking_tokens(self, ids: Sequence[int]) -> int:
-        """Drawn tokens inside the thinking tags, tags included."""
-        ...
+from ponder.engines._reader import Reader
+from ponder.engines._steering import Manners, Steering, is_steered
+from ponder.engines._stops import Texts, pieces_of
 
 
 @dataclass(slots=True)
@@ -56,34 +39,35 @@ class Row:
         self.logprobs.append(0.0 if forced else logprob)
 
 
-def rows_of(prompts: Sequence[tuple[int, ...]], samples: int, sampling: Sampling, words: Reader) -> list[Row]:
+def rows_of(prompts: Sequence[tuple[int, ...]], samples: int, sampling: Sampling, reader: Reader) -> list[Row]:
     """Completions that are not begun, each prompt's together.
 
     Raises:
         ConfigurationError: If a thought is to be steered and the model has no thinking tags.
     """
-    manners = words.manners(sampling.commit)
-    if manners is None:
-        refuse_without_tags(sampling)
-    followed = manners is not None and is_steered(sampling)
+    manners = Manners.of(reader, sampling) if is_steered(sampling) else None
     return [
-        Row(ids, sample, Steering(sampling, manners) if followed and manners is not None else None)
+        Row(ids, sample, Steering(sampling, manners) if manners is not None else None)
         for ids in prompts
         for sample in range(samples)
     ]
 
 
-def completion_of(row: Row, words: Reader, sampling: Sampling, began: float) -> Completion:
+def streamed(row: Row, steps: Iterable[object], texts: Texts) -> Iterator[str]:
+    """The text of a row in pieces while steps draw it, which add up to its text."""
+    return pieces_of(texts.settled(row.tokens) if row.finish is None else texts.text(row.tokens) for _ in steps)
+
+
+def completion_of(row: Row, texts: Texts, began: float) -> Completion:
     """A row as a record.
 
     Args:
         row: Finished.
-        words: Of the model.
-        sampling: As it was asked for.
+        texts: Of the model and the stop strings.
         began: `time.monotonic()` when its batch was begun.
     """
     return Completion(
-        text=cut(words.decode(row.tokens), sampling.stop),
+        text=texts.text(row.tokens),
         finish=row.finish or Finish.LENGTH,
         prompt_tokens=row.ids,
         tokens=tuple(row.tokens),
@@ -92,25 +76,10 @@ def completion_of(row: Row, words: Reader, sampling: Sampling, began: float) -> 
         usage=Usage(
             prompt_tokens=len(row.ids),
             completion_tokens=len(row.tokens),
-            thinking_tokens=words.thinking_tokens(row.tokens),
+            thinking_tokens=texts.thinking_tokens(row.tokens),
         ),
         seconds=time.monotonic() - began,
     )
-
-
-def cut(text: str, stop: Sequence[str]) -> str:
-    """Before the first stop string."""
-    found = [at for word in stop if word and (at := text.find(word)) >= 0]
-    return text[: min(found)] if found else text
-
-
-def settled(text: str, stop: Sequence[str]) -> str:
-    """The part of an unfinished text that nothing drawn later can take back."""
-    text = cut(text.rstrip("\ufffd"), stop)
-    for length in range(max(map(len, stop), default=1) - 1, 0, -1):
-        if len(text) >= length and any(word.startswith(text[-length:]) for word in stop):
-            return text[:-length]
-    return text
 
 
 def drawn_tokens(logits: torch.Tensor, sampling: Sampling, uniform: torch.Tensor) -> Drawn:
@@ -125,15 +94,10 @@ def drawn_tokens(logits: torch.Tensor, sampling: Sampling, uniform: torch.Tensor
     return drawn
 
 
-def finish_of(row: Row, words: Reader, sampling: Sampling) -> Finish | None:
+def finish_of(row: Row, texts: Texts, sampling: Sampling) -> Finish | None:
     """Why a row ends here, if it does."""
-    if row.tokens[-1] in words.stop_ids:
+    if texts.ended(row.tokens):
         return Finish.STOP
-    if sampling.stop:
-        opening = len(words.decode([]))  # a thought that the prompt opened was not drawn
-        text = words.decode(row.tokens)[opening:]
-        if any(word in text for word in sampling.stop if word):
-            return Finish.STOP
     return Finish.LENGTH if len(row.tokens) >= sampling.max_new_tokens else None
 
 
@@ -146,22 +110,42 @@ def top_of(logits: torch.Tensor, k: int) -> TopK:
     return TopK(found.indices.numpy().astype(np.int32), found.values.float().numpy(), tail.float().numpy())
 
 
+def top_of_rows(rows: Sequence[Sequence[tuple[int, float]]], k: int, vocabulary: int) -> TopK:
+    """The (token, log-probability) pairs that an engine tells of the likeliest tokens at every place."""
+    ids, logprobs = np.full((len(rows), k), -1, np.int32), np.full((len(rows), k), -np.inf, np.float32)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = [token for token, _ in row]
+        logprobs[place, : len(row)] = [value for _, value in row]
+    mass = np.exp(logprobs.astype(np.float64)).sum(1)
+    with np.errstate(divide="ignore"):
+        tail = np.full(len(rows), -np.inf) if k >= vocabulary else np.log(np.clip(1 - mass, 0.0, 1.0))
+    return TopK(ids, logprobs, tail.astype(np.float32))
+
+
 def check_room(ids: Sequence[int], sampling: Sampling, context: int, where: str) -> None:
     """Refuse a prompt that cannot be completed as it is asked.
 
     Raises:
-        ConfigurationError: If it is empty or too long, or the answer is to be held to a schema.
+        ConfigurationError: If it is empty or too long.
     """
     if not ids:
         raise ConfigurationError("the prompt has no tokens", where=where)
-    if sampling.json_schema is not None:
-        raise ConfigurationError(
-            "this engine holds no answer to a JSON schema", where="json_schema", fix="export the model as GGUF"
-        )
     room = context - len(ids)
     if sampling.max_new_tokens > room:
         raise ConfigurationError(
             f"{len(ids)} prompt tokens and {sampling.max_new_tokens} new ones do not fit the {context} positions",
             where=where,
             fix=f"lower max_new_tokens (to {room})" if room > 0 else "shorten the prompt",
+        )
+
+
+def refuse_schema(sampling: Sampling) -> None:
+    """What an engine says that holds no answer to a JSON schema.
+
+    Raises:
+        ConfigurationError: If the sampling asks for it.
+    """
+    if sampling.json_schema is not None:
+        raise ConfigurationError(
+            "this engine holds no answer to a JSON schema", where="json_schema", fix="export the model as GGUF"
         )

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from ponder.core.answers import WAIT
 from ponder.core.errors import ConfigurationError
 from ponder.core.loops import repeats
 from ponder.core.types import Sampling
+from ponder.engines._reader import Reader
 
 PATIENCE = 32
 """Tokens that an engine may draw ahead of a look, where a thought may be sent on or broken off at any token."""
@@ -31,6 +33,20 @@ class Manners:
     commit: tuple[int, ...]
     """Tokens of the text that begins a forced answer."""
 
+    @classmethod
+    def of(cls, reader: Reader, sampling: Sampling) -> Manners | None:
+        """Of a model, for one way of sampling; None where the thinking tags are no single tokens.
+
+        Raises:
+            ConfigurationError: If the sampling steers a thought and they are none.
+        """
+        opening, closing = reader.think_open, reader.think_close
+        if opening is None or closing is None:
+            _refuse_without_tags(sampling)
+            return None
+        commit = tuple(reader.encode_as_text(f"\n\n{sampling.commit}")) if sampling.commit else ()
+        return cls(opening, closing, reader.prompt_opens_thinking, tuple(reader.encode_as_text(WAIT)), commit)
+
 
 def is_steered(sampling: Sampling) -> bool:
     """Whether anything is asked of the thought."""
@@ -40,21 +56,6 @@ def is_steered(sampling: Sampling) -> bool:
 def is_followed(sampling: Sampling) -> bool:
     """Whether more is asked of the thought than a budget: every token is then looked at."""
     return sampling.waits > 0 or sampling.break_loops or bool(sampling.commit and is_steered(sampling))
-
-
-def refuse_without_tags(sampling: Sampling) -> None:
-    """What an engine says of a model whose thinking tags are no single tokens.
-
-    Raises:
-        ConfigurationError: If the sampling steers a thought.
-    """
-    if is_steered(sampling):
-        named = "max_thinking_tokens" if sampling.max_thinking_tokens is not None else "waits, break_loops"
-        raise ConfigurationError(
-            "a thinking budget needs <think> and </think> as single tokens, which this model lacks",
-            where=named,
-            fix="leave it out, or use a model with thinking tags",
-        )
 
 
 class Steering:
@@ -127,3 +128,13 @@ class Steering:
     def _may_wait(self) -> bool:
         room = self._limit is None or self._count + len(self._manners.wait) < self._limit
         return self._waits > 0 and room and bool(self._manners.wait)
+
+
+def _refuse_without_tags(sampling: Sampling) -> None:
+    if is_steered(sampling):
+        named = "max_thinking_tokens" if sampling.max_thinking_tokens is not None else "waits, break_loops"
+        raise ConfigurationError(
+            "a thinking budget needs <think> and </think> as single tokens, which this model lacks",
+            where=named,
+            fix="leave it out, or use a model with thinking tags",
+        )

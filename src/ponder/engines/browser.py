@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 from playwright.sync_api import Error as BrowserError
 
@@ -21,6 +20,8 @@ from ponder.core.errors import ConfigurationError, DataError, PonderError, Resou
 from ponder.core.protocols import Sampler, Watch
 from ponder.core.seeds import derive_seed
 from ponder.core.types import Completion, Finish, Json, Messages, Sampling, TopK, Usage
+from ponder.engines._rows import top_of_rows
+from ponder.engines._stops import thinking_tokens
 from ponder.models.gguf_header import read_header
 from ponder.models.token_bytes import byte_level
 
@@ -179,7 +180,8 @@ class BrowserRuntime:
             "commit": sampling.commit,
         }
         drawn: Json = self._ask(GENERATE, [turns, asked])
-        opened = "<think>\n" if self._about["opened"] and "<think>" not in drawn["text"] else ""
+        about, (opening, closing) = self._about, self._about["think"]
+        opened = "<think>\n" if about["opened"] and "<think>" not in drawn["text"] else ""
         return Completion(
             text=opened + drawn["text"],
             finish=Finish(drawn["finish"]),
@@ -190,31 +192,13 @@ class BrowserRuntime:
             usage=Usage(
                 prompt_tokens=len(drawn["prompt"]),
                 completion_tokens=len(drawn["tokens"]),
-                thinking_tokens=self._thinking(drawn["tokens"]),
+                thinking_tokens=thinking_tokens(drawn["tokens"], (opening, closing), about["opened"], about["ends"]),
             ),
         )
 
-    def _thinking(self, tokens: Sequence[int]) -> int:
-        """Generated tokens inside the thinking tags, tags included."""
-        opening, closing = self._about["think"]
-        count, inside = 0, bool(self._about["opened"])
-        for token in tokens:
-            inside = inside or token == opening
-            count += inside and token not in self._about["ends"]
-            inside = inside and token != closing
-        return count
-
     def _top(self, tokens: Sequence[int], begin: int, k: int) -> TopK:
-        count = len(tokens) - begin
-        ids, logprobs = np.full((count, k), -1, np.int32), np.full((count, k), -np.inf, np.float32)
-        for row, place in enumerate(range(begin, len(tokens))):
-            found = self._expected(tokens[:place], k)
-            ids[row, : len(found)] = [token for token, _ in found]
-            logprobs[row, : len(found)] = [value for _, value in found]
-        mass = np.exp(logprobs.astype(np.float64)).sum(1)
-        with np.errstate(divide="ignore"):
-            tail = np.full(count, -np.inf) if k >= len(self._tokens) else np.log(np.clip(1 - mass, 0.0, 1.0))
-        return TopK(ids, logprobs, tail.astype(np.float32))
+        rows = [self._expected(tokens[:place], k) for place in range(begin, len(tokens))]
+        return top_of_rows(rows, k, len(self._tokens))
 
     def _expected(self, prefix: Sequence[int], k: int) -> list[tuple[int, float]]:
         """(token, log-probability) of the likeliest tokens behind a prefix."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,9 +14,19 @@ from ponder.core.protocols import Sampler, Watch
 from ponder.core.types import Completion, Messages, Sampling, TopK
 from ponder.engines._drawing import sequence_key, uniforms
 from ponder.engines._executorch.process import Program
-from ponder.engines._executorch.words import ChatWords
-from ponder.engines._rows import Row, check_room, completion_of, drawn_tokens, finish_of, rows_of, settled, top_of
-from ponder.measure.resources import usable_cores
+from ponder.engines._rows import (
+    Row,
+    check_room,
+    completion_of,
+    drawn_tokens,
+    finish_of,
+    refuse_schema,
+    rows_of,
+    streamed,
+    top_of,
+)
+from ponder.engines._stops import Texts
+from ponder.measure.resources import default_threads
 from ponder.models.executorch_config import read_executorch_config
 from ponder.models.load import load_tokenizer
 
@@ -47,9 +56,7 @@ class ExecutorchSampler:
             self._chat = Chat(load_tokenizer(self.path))
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"the tokenizer cannot be read: {error}", where=str(self.path)) from error
-        self._words = ChatWords(self._chat)
-        count = threads or int(os.environ.get("PONDER_THREADS", 0)) or max(1, usable_cores() - 1)
-        self._program = Program(self.path, self._config, count)
+        self._program = Program(self.path, self._config, threads or default_threads())
 
     def generate(
         self, prompts: Sequence[Messages], samples: int, sampling: Sampling, watch: Watch | None = None
@@ -65,13 +72,15 @@ class ExecutorchSampler:
         encoded = [tuple(self.prompt(messages)) for messages in prompts]
         for place, ids in enumerate(encoded):
             check_room(ids, sampling, self._config.context, f"prompt {place}")
+        refuse_schema(sampling)
+        texts = Texts(self._chat, sampling.stop)
         groups: dict[tuple[int, ...], list[Completion]] = {ids: [] for ids in encoded}
         tokens = 0
-        for number, row in enumerate(rows_of(list(groups), samples, sampling, self._words)):
+        for number, row in enumerate(rows_of(list(groups), samples, sampling, self._chat)):
             began = time.monotonic()
-            for _ in self._grow(row, sampling):
+            for _ in self._grow(row, texts, sampling):
                 tokens += 1
-            groups[row.ids].append(completion_of(row, self._words, sampling, began))
+            groups[row.ids].append(completion_of(row, texts, began))
             if watch is not None:
                 watch(number + 1, tokens)
         return [list(groups[ids]) for ids in encoded]
@@ -80,16 +89,10 @@ class ExecutorchSampler:
         """The text of sample 0 in pieces, which add up to its text."""
         ids = tuple(self.prompt(messages))
         check_room(ids, sampling, self._config.context, "prompt")
-        (row,) = rows_of([ids], 1, sampling, self._words)
-        began, shown = time.monotonic(), 0
-        for _ in self._grow(row, sampling):
-            if row.finish is None:
-                text = settled(self._words.decode(row.tokens), sampling.stop)
-            else:
-                text = completion_of(row, self._words, sampling, began).text
-            if len(text) > shown:
-                yield text[shown:]
-                shown = len(text)
+        refuse_schema(sampling)
+        (row,) = rows_of([ids], 1, sampling, self._chat)
+        texts = Texts(self._chat, sampling.stop)
+        return streamed(row, self._grow(row, texts, sampling), texts)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         """See `Runtime.encode`."""
@@ -97,7 +100,7 @@ class ExecutorchSampler:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of drawn tokens."""
-        return self._words.decode(ids)
+        return self._chat.decode(ids)
 
     def render(self, messages: Messages, thinking: bool = True) -> str:
         """See `Runtime.render`."""
@@ -121,7 +124,7 @@ class ExecutorchSampler:
         """End the process."""
         self._program.close()
 
-    def _grow(self, row: Row, sampling: Sampling) -> Iterator[None]:
+    def _grow(self, row: Row, texts: Texts, sampling: Sampling) -> Iterator[None]:
         """Draw a row to its end, one token at a time."""
         key = torch.tensor([sequence_key(sampling.seed, row.ids, row.sample)])
         logits = self._program.logits(row.ids, 0)
@@ -129,7 +132,7 @@ class ExecutorchSampler:
             place = len(row.tokens)
             drawn = drawn_tokens(logits, sampling, uniforms(key, torch.tensor(place)))
             row.take(int(drawn.tokens[0]), float(drawn.logprobs[0]))
-            row.finish = finish_of(row, self._words, sampling)
+            row.finish = finish_of(row, texts, sampling)
             yield
             if row.finish is not None:
                 return

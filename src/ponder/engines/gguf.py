@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
 
-import numpy as np
-
 from ponder.core.errors import ConfigurationError, PonderError
 from ponder.core.protocols import Sampler, Watch
 from ponder.core.types import Completion, Messages, Sampling, TopK
 from ponder.engines._gguf.completing import LOWEST, Ask, Drawn, complete
-from ponder.engines._gguf.server import LlamaServer, default_threads
+from ponder.engines._gguf.server import LlamaServer
 from ponder.engines._gguf.words import Words
 from ponder.engines._guidance import llama_grammar
+from ponder.engines._rows import check_room, top_of_rows
+from ponder.engines._steering import Manners
+from ponder.engines._stops import pieces_of
+from ponder.measure.resources import default_threads
 from ponder.models.gguf_header import read_header
 
 CERTAIN = 1000.0
@@ -74,7 +77,7 @@ class GgufSampler:
             raise ConfigurationError(f"samples is {samples}, and must be at least 1")
         encoded = [tuple(self.prompt(messages)) for messages in prompts]
         for place, ids in enumerate(encoded):
-            self._check(ids, sampling, f"prompt {place}")
+            check_room(ids, sampling, self._server.context, f"prompt {place}")
         halted = threading.Event()
         distinct = list(dict.fromkeys(encoded))
         asks = [
@@ -97,7 +100,7 @@ class GgufSampler:
         Raises:
             What `generate` raises.
         """
-        self._check(ask.ids, ask.sampling, "prompt")
+        check_room(ask.ids, ask.sampling, self._server.context, "prompt")
         return complete(self._server, self._words, ask)
 
     def stream(self, messages: Messages, sampling: Sampling) -> Iterator[str]:
@@ -105,7 +108,7 @@ class GgufSampler:
         pieces: SimpleQueue[str | BaseException | None] = SimpleQueue()
         left = threading.Event()
         ids = tuple(self.prompt(messages))
-        self._check(ids, sampling, "prompt")
+        check_room(ids, sampling, self._server.context, "prompt")
         ask = Ask(ids, sampling.seed, 0, sampling, grown=pieces.put, cancelled=left.is_set)
 
         def work() -> None:
@@ -116,14 +119,15 @@ class GgufSampler:
                 pieces.put(error)
 
         threading.Thread(target=work, daemon=True).start()
-        shown = 0
-        try:
+
+        def texts() -> Iterator[str]:
             while (text := pieces.get()) is not None:
                 if isinstance(text, BaseException):
                     raise text
-                if len(text) > shown:
-                    yield text[shown:]
-                    shown = len(text)
+                yield text
+
+        try:
+            yield from pieces_of(texts())
         finally:
             left.set()
 
@@ -168,18 +172,16 @@ class GgufSampler:
         """The file's chat template."""
         return self._words.template
 
-    @property
-    def has_tags(self) -> bool:
-        """Whether thinking tags are single tokens, so that thoughts can be steered."""
-        return self._words.manners("") is not None
-
-    def check_schema(self, schema: str) -> None:
-        """Refuse a JSON schema that is too large, asks for what is not known, or can never be met.
+    def check(self, sampling: Sampling) -> None:
+        """Refuse a way of sampling that this model cannot do, before anything is drawn.
 
         Raises:
-            ConfigurationError: If it is one.
+            ConfigurationError: If thoughts are to be steered without thinking tags, or a JSON schema is too large, asks
+                for what is not known, or can never be met.
         """
-        llama_grammar(schema)
+        Manners.of(self._words, sampling)
+        if sampling.json_schema is not None:
+            llama_grammar(sampling.json_schema)
 
     def spell(self, ids: Sequence[int]) -> str:
         """Text of tokens as they are, special ones included."""
@@ -201,15 +203,7 @@ class GgufSampler:
 
     def _top(self, tokens: Sequence[int], begin: int, k: int) -> TopK:
         rows = [self._expected(tokens[:place], k) for place in range(begin, len(tokens))]
-        ids, logprobs = np.full((len(rows), k), -1, np.int32), np.full((len(rows), k), -np.inf, np.float32)
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = [token for token, _ in row]
-            logprobs[place, : len(row)] = [-np.inf if value <= LOWEST else value for _, value in row]
-        mass = np.exp(logprobs.astype(np.float64)).sum(1)
-        whole = k >= self._words.vocabulary
-        with np.errstate(divide="ignore"):
-            tail = np.full(len(rows), -np.inf) if whole else np.log(np.clip(1 - mass, 0.0, 1.0))
-        return TopK(ids, logprobs, tail.astype(np.float32))
+        return top_of_rows(rows, k, self._words.vocabulary)
 
     def _expected(self, prefix: Sequence[int], k: int) -> list[tuple[int, float]]:
         """(token, log-probability) of the k likeliest tokens behind a prefix."""
@@ -218,19 +212,8 @@ class GgufSampler:
         rows = self._server.post("/completion", body).get("completion_probabilities")
         if not rows:
             raise PonderError("llama.cpp tells no log-probabilities", where=f"position {len(prefix)}")
-        return [(int(row["id"]), float(row["logprob"])) for row in rows[0]["top_logprobs"]]
-
-    def _check(self, ids: Sequence[int], sampling: Sampling, where: str) -> None:
-        if not ids:
-            raise ConfigurationError("the prompt has no tokens", where=where)
-        room = self._server.context - len(ids)
-        if sampling.max_new_tokens > room:
-            raise ConfigurationError(
-                f"{len(ids)} prompt tokens and {sampling.max_new_tokens} new ones do not fit the "
-                f"{self._server.context} positions",
-                where=where,
-                fix=f"lower max_new_tokens (to {room})" if room > 0 else "shorten the prompt",
-            )
+        told = ((int(row["id"]), float(row["logprob"])) for row in rows[0]["top_logprobs"])
+        return [(token, -math.inf if value <= LOWEST else value) for token, value in told]
 
 
 def _watched(futures: Sequence[Future[Completion]], watch: Watch | None) -> None:

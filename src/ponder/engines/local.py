@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ponder.core.answers import WAIT
 from ponder.core.chat import Chat
 from ponder.core.errors import ConfigurationError
 from ponder.core.protocols import Sampler, Watch
@@ -24,8 +23,8 @@ from ponder.engines._constraint import Constraint, Grammars
 from ponder.engines._decode import Decoder, Ending, Limits
 from ponder.engines._drawing import sequence_key
 from ponder.engines._session import Session
-from ponder.engines._steering import Manners, is_followed, is_steered, refuse_without_tags
-from ponder.engines._stops import Texts
+from ponder.engines._steering import Manners, is_followed, is_steered
+from ponder.engines._stops import Texts, completing_tokens, pieces_of
 from ponder.engines._support import Shape, cache_dtype, shape_of
 from ponder.models.head import check_head, hidden_states
 from ponder.models.packed import PackedLayout
@@ -162,14 +161,12 @@ class LocalSampler:
         """The text of sample 0 in pieces of whole characters, which add up to its text."""
         ids = tuple(self._chat.prompt(messages))
         texts = Texts(self._chat, sampling.stop)
-        shown = 0
         with _evaluation(self._model):
             decoder = self._decoder([ids], sampling, texts)
-            for finished in decoder.run(_jobs([ids], 1, sampling.seed)):
-                text = texts.text(finished[0].tokens) if finished else texts.settled(decoder.cohorts[0].sampled(0))
-                if len(text) > shown:
-                    yield text[shown:]
-                    shown = len(text)
+            yield from pieces_of(
+                texts.text(finished[0].tokens) if finished else texts.settled(decoder.cohorts[0].sampled(0))
+                for finished in decoder.run(_jobs([ids], 1, sampling.seed))
+            )
 
     def _decoder(
         self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, texts: Texts, share: float = 1.0
@@ -177,12 +174,13 @@ class LocalSampler:
         shape = shape_of(self._model, self._rounded)
         _check_lengths(prompts, sampling.max_new_tokens, shape.max_positions)
         device = self._model.device
+        manners = Manners.of(self._chat, sampling)
         ending = Ending(
             stop_ids=frozenset(i for i in self._chat.stop_ids if i < shape.vocabulary),
-            tags=self._tags(sampling),
+            tags=(manners.opening, manners.closing) if manners is not None and is_steered(sampling) else None,
             opened=self._chat.prompt_opens_thinking,
-            manners=self._manners(sampling),
-            candidates=texts.candidates(shape.vocabulary, device),
+            manners=manners if is_followed(sampling) else None,
+            candidates=completing_tokens(self._chat, sampling.stop, shape.vocabulary, device),
             met=texts.met,
             constraint=self._constraint(sampling),
         )
@@ -196,7 +194,7 @@ class LocalSampler:
             ConfigurationError: See `generate`.
             ResourceError: If a package for it is missing.
         """
-        self._tags(sampling)
+        Manners.of(self._chat, sampling)
         self._constraint(sampling)
 
     def _constraint(self, sampling: Sampling) -> Constraint | None:
@@ -214,33 +212,15 @@ class LocalSampler:
             self._grammars = Grammars(self._chat, shape_of(self._model, self._rounded).vocabulary)
         return Constraint.of(self._grammars, sampling.json_schema)
 
-    def _tags(self, sampling: Sampling) -> tuple[int, int] | None:
-        opening, closing = self._chat.think_open, self._chat.think_close
-        if not is_steered(sampling):
-            return None
-        if opening is None or closing is None:
-            refuse_without_tags(sampling)
-            return None
-        return opening, closing
-
-    def _manners(self, sampling: Sampling) -> Manners | None:
-        tags = self._tags(sampling)
-        if tags is None or not is_followed(sampling):
-            return None
-        chat = self._chat
-        commit = tuple(chat.encode_as_text(f"\n\n{sampling.commit}")) if sampling.commit else ()
-        return Manners(*tags, chat.prompt_opens_thinking, tuple(chat.encode_as_text(WAIT)), commit)
-
     def _limits(self, shape: Shape, share: float) -> Limits:
         allowed = int((self._budget_bytes or budget(self._model.device)) * share)
         return Limits(self._max_batch, allowed, shape.token_bytes, row_bytes=4 * 4 * shape.vocabulary)
 
     def _completion(self, one: Finished, prompt: tuple[int, ...], texts: Texts) -> Completion:
         tokens = one.tokens
-        ended = tokens[-1] in self._chat.stop_ids or texts.met(tokens)
         return Completion(
             text=texts.text(tokens),
-            finish=Finish.STOP if ended else Finish.LENGTH,
+            finish=Finish.STOP if texts.ended(tokens) else Finish.LENGTH,
             prompt_tokens=prompt,
             tokens=tuple(tokens),
             logprobs=tuple(one.logprobs),

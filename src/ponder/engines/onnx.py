@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,8 +18,9 @@ from ponder.core.protocols import Sampler, Watch
 from ponder.core.types import Completion, Messages, Sampling, TopK
 from ponder.engines._onnx.drawing import PAD, expectations, grow
 from ponder.engines._onnx.words import Words
-from ponder.engines._rows import check_room, completion_of, rows_of, settled, top_of
-from ponder.measure.resources import usable_cores
+from ponder.engines._rows import Row, check_room, completion_of, refuse_schema, rows_of, streamed, top_of
+from ponder.engines._stops import Texts
+from ponder.measure.resources import default_threads
 from ponder.models.genai_config import read_genai_config
 
 BATCH = 32
@@ -52,7 +52,7 @@ class OnnxSampler:
         self.path = Path(path)
         self._config = read_genai_config(self.path)
         self.name = name or self.path.resolve().name
-        count = threads or int(os.environ.get("PONDER_THREADS", 0)) or max(1, usable_cores() - 1)
+        count = threads or default_threads()
         settings = {"model": {"pad_token_id": PAD, "decoder": {"session_options": {"intra_op_num_threads": count}}}}
         try:
             config = genai.Config(str(self.path))
@@ -76,34 +76,30 @@ class OnnxSampler:
         encoded = [tuple(self.prompt(messages)) for messages in prompts]
         for place, ids in enumerate(encoded):
             check_room(ids, sampling, self._config.context, f"prompt {place}")
+        refuse_schema(sampling)
+        texts = Texts(self._words, sampling.stop)
         rows = rows_of(list(dict.fromkeys(encoded)), samples, sampling, self._words)
         rows.sort(key=lambda row: len(row.ids))
         groups: dict[tuple[int, ...], list[Completion]] = {ids: [] for ids in encoded}
         for begin in range(0, len(rows), BATCH):
             batch = rows[begin : begin + BATCH]
             began, told = time.monotonic(), sum(map(len, groups.values()))
-            for step, unfinished in enumerate(grow(self._loaded(), self._words, batch, sampling)):
+            for step, unfinished in enumerate(self._grow(texts, batch, sampling)):
                 if watch is not None and (step % WATCH_EVERY == 0 or not unfinished):
                     tokens = sum(len(row.tokens) for row in rows)
                     watch(told + len(batch) - unfinished, tokens)
             for row in batch:
-                groups[row.ids].append(completion_of(row, self._words, sampling, began))
+                groups[row.ids].append(completion_of(row, texts, began))
         return [list(groups[ids]) for ids in encoded]
 
     def stream(self, messages: Messages, sampling: Sampling) -> Iterator[str]:
         """The text of sample 0 in pieces, which add up to its text."""
         ids = tuple(self.prompt(messages))
         check_room(ids, sampling, self._config.context, "prompt")
+        refuse_schema(sampling)
         (row,) = rows_of([ids], 1, sampling, self._words)
-        began, shown = time.monotonic(), 0
-        for _ in grow(self._loaded(), self._words, [row], sampling):
-            if row.finish is None:
-                text = settled(self._words.decode(row.tokens), sampling.stop)
-            else:
-                text = completion_of(row, self._words, sampling, began).text
-            if len(text) > shown:
-                yield text[shown:]
-                shown = len(text)
+        texts = Texts(self._words, sampling.stop)
+        return streamed(row, self._grow(texts, [row], sampling), texts)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         """See `Runtime.encode`."""
@@ -133,6 +129,9 @@ class OnnxSampler:
     def close(self) -> None:
         """Give back the model's memory."""
         self._model = None
+
+    def _grow(self, texts: Texts, rows: Sequence[Row], sampling: Sampling) -> Iterator[int]:
+        return grow(self._loaded(), texts, rows, sampling, min(self._words.stop_ids))
 
     def _loaded(self) -> genai.Model:
         if self._model is None:

@@ -16,8 +16,9 @@ from ponder.core.chat import Chat
 from ponder.core.errors import ConfigurationError, ResourceError
 from ponder.core.protocols import Exporter
 from ponder.core.types import Record
-from ponder.exporters._edge.source import Shape, checked_source
+from ponder.exporters._edge.source import checked_source
 from ponder.exporters._edge.tool import call
+from ponder.exporters._shape import Shape
 from ponder.models.executorch_config import CONFIG, INSTALL, ExecutorchConfig, executorch_python
 from ponder.runs.files import atomic_folder, require_space
 
@@ -89,7 +90,7 @@ class Executorch(Record):
             (work / "params.json").write_text(json.dumps(_parameters(shape)), encoding="utf-8")
             (work / "export.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
             call([python, "-m", EXPORT, "--config", str(work / "export.yaml")], work, "the exporter of ExecuTorch")
-            shutil.rmtree(work)
+            shutil.rmtree(work, ignore_errors=True)
             _beside(model, chat, folder)
             config = ExecutorchConfig(
                 form=self.form,

@@ -14,8 +14,9 @@ from ponder.core.chat import Chat
 from ponder.core.errors import DataError, ResourceError
 from ponder.core.protocols import Exporter
 from ponder.core.types import Record
-from ponder.exporters._edge.source import Shape, checked_source, read_shape
+from ponder.exporters._edge.source import checked_source, read_shape
 from ponder.exporters._edge.tool import call
+from ponder.exporters._shape import Shape
 from ponder.models.genai_config import CONFIG, FAMILIES, GenaiConfig, read_genai_config
 from ponder.models.load import load_tokenizer
 from ponder.runs.files import atomic_folder, require_space

@@ -115,6 +115,12 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def default_threads() -> int:
+    """Of arithmetic: `PONDER_THREADS`, or all cores but one: threads that wait by turning choke a full machine."""
+    told = os.environ.get("PONDER_THREADS", "")
+    return int(told) if told.isdigit() and int(told) else max(1, usable_cores() - 1)
+
+
 def memory_bytes() -> int:
     """Memory of the machine, or of the container when that is less."""
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")

@@ -14,7 +14,6 @@ from ponder.core.errors import ConfigurationError, PonderError
 from ponder.core.types import Completion, FloatArray, IntArray, Messages, Sampling
 from ponder.engines._gguf.completing import Ask, Drawn
 from ponder.engines._scores import Scores
-from ponder.engines._steering import refuse_without_tags
 from ponder.engines.gguf import GgufSampler
 from ponder.serve.engine import Answer, Draw, Piece, Score, Scored
 from ponder.serve.failures import Refusal
@@ -82,10 +81,7 @@ class GgufWorker:
         Raises:
             ConfigurationError: If thoughts are to be steered without thinking tags, or a schema cannot be met.
         """
-        if not self._sampler.has_tags:
-            refuse_without_tags(sampling)
-        if sampling.json_schema is not None:
-            self._sampler.check_schema(sampling.json_schema)
+        self._sampler.check(sampling)
 
     def submit(self, work: Draw | Score) -> None:
         """Let a request wait for a slot.

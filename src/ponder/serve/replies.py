@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ponder.core.parting import Parter, parted
 from ponder.core.types import Completion, Finish, Json
 from ponder.engines._scores import Scores
 from ponder.serve.engine import Answer, Speaker
-from ponder.serve.thinking import Parter, parted
 
 LOWEST = -9999.0
 """Stands for minus infinity, which JSON cannot say; the number that OpenAI uses."""

@@ -1,1 +1,1 @@
-"""The parts of the engine for ExecuTorch: the process that has it, what that process does, and the tokenizer."""
+"""The parts of the engine for ExecuTorch: the process that has it, and what that process does."""

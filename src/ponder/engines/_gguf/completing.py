@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ponder.core.answers import split_thinking
@@ -15,12 +15,11 @@ from ponder.core.types import Completion, Finish, Json, Sampling, Usage
 from ponder.engines._gguf.server import LlamaServer
 from ponder.engines._gguf.words import Words
 from ponder.engines._guidance import llama_grammar
-from ponder.engines._steering import Steering, is_steered, refuse_without_tags
+from ponder.engines._steering import Manners, Steering, is_steered
+from ponder.engines._stops import Texts
 
 LOWEST = -9999.0
 """llama.cpp's word for minus infinity."""
-BROKEN = "\ufffd"
-"""What stands for bytes that are not yet a character."""
 TELL_SECONDS = 0.05
 """Between two looks at a growing text."""
 STRIDE = 32
@@ -86,20 +85,11 @@ def complete(server: LlamaServer, words: Words, ask: Ask) -> tuple[Completion, D
         PonderError: If the server fails.
     """
     began = time.monotonic()
-    manners = words.manners(ask.sampling.commit)
-    if manners is None:
-        refuse_without_tags(ask.sampling)
-    followed = is_steered(ask.sampling) or ask.sampling.json_schema is not None
-    steering = Steering(ask.sampling, manners) if manners is not None and followed else None
     if ask.sampling.json_schema is not None:
         llama_grammar(ask.sampling.json_schema)  # refused before anything is drawn
-    drawn = Drawn()
-    while not drawn.ended and len(drawn.tokens) < ask.sampling.max_new_tokens and not _cancelled(ask):
-        if steering is not None and steering.due:
-            drawn.add(Place(-1, 0.0, ()), *steering.take(-1))
-        else:
-            _draw(server, words, ask, steering, drawn)
-    text = _cut(words.decode(drawn.tokens), ask.sampling.stop)
+    drawing = _Drawing(server, words, ask)
+    drawn, texts = drawing.run(), drawing.texts
+    text = texts.text(drawn.tokens)
     if drawn.ended and ask.sampling.json_schema is not None and not ask.sampling.stop:
         _require_json(split_thinking(text)[1])
     completion = Completion(
@@ -112,11 +102,96 @@ def complete(server: LlamaServer, words: Words, ask: Ask) -> tuple[Completion, D
         usage=Usage(
             prompt_tokens=len(ask.ids),
             completion_tokens=len(drawn.tokens),
-            thinking_tokens=words.thinking_tokens(drawn.tokens),
+            thinking_tokens=texts.thinking_tokens(drawn.tokens),
         ),
         seconds=time.monotonic() - began,
     )
     return completion, drawn
+
+
+class _Drawing:
+    """One completion while it grows."""
+
+    def __init__(self, server: LlamaServer, words: Words, ask: Ask) -> None:
+        """Before the first token."""
+        self._server, self._words, self._ask = server, words, ask
+        self._sampling, self._schema = ask.sampling, ask.sampling.json_schema is not None
+        self.texts = Texts(words, ask.sampling.stop)
+        self._drawn = Drawn()
+        manners = Manners.of(words, ask.sampling) if is_steered(ask.sampling) or self._schema else None
+        self._steering = Steering(ask.sampling, manners) if manners is not None else None
+
+    def run(self) -> Drawn:
+        """Draw to the end, or until nobody waits for it."""
+        drawn, steering = self._drawn, self._steering
+        while not drawn.ended and len(drawn.tokens) < self._sampling.max_new_tokens and not self._is_cancelled():
+            if steering is not None and steering.due:
+                drawn.add(Place(-1, 0.0, ()), *steering.take(-1))
+            else:
+                self._go()
+        return drawn
+
+    def _go(self) -> None:
+        """As far as the engine may run ahead, a stride at most where it is not held to a schema."""
+        drawn, steering = self._drawn, self._steering
+        held = self._schema and (steering is None or drawn.bare or self._is_behind(steering))
+        count = self._sampling.max_new_tokens - len(drawn.tokens)
+        if not held:
+            ahead = steering.ahead if steering is not None else None
+            count = min(count, 1 if self._waits_for_a_thought() else STRIDE, STRIDE if ahead is None else ahead)
+        reply = self._server.post("/completion", _body(self._ask, drawn, count, held))
+        whole = self._take(_read(reply), held)
+        drawn.ended = drawn.ended or (whole and reply.get("stop_type") == "eos")
+        self._stop()
+        self._tell()
+
+    def _take(self, places: Iterable[Place], held: bool) -> bool:
+        """Append what was drawn, up to where something else has to stand; whether all of it was appended."""
+        drawn, steering = self._drawn, self._steering
+        for place in places:
+            if steering is None or held:
+                drawn.add(place, place.token, False)
+            elif self._waits_for_a_thought() and place.token != self._words.think_open:
+                drawn.bare = True  # it begins an answer, and is drawn again, held to the schema
+                return False
+            else:
+                token, forced = steering.take(place.token)
+                drawn.add(place, token, forced)
+                if forced or (self._schema and not steering.inside):
+                    return False
+            if drawn.tokens[-1] in self._words.stop_ids:
+                drawn.ended = True
+                return True
+        return True
+
+    def _waits_for_a_thought(self) -> bool:
+        """Whether the next token may begin a thought, before an answer that is held to a schema."""
+        begins = self._schema and not self._drawn.tokens
+        return begins and not (self._steering is not None and self._steering.inside)
+
+    def _is_behind(self, steering: Steering) -> bool:
+        """Whether a thought has been closed."""
+        return bool(self._drawn.tokens) and not steering.inside
+
+    def _stop(self) -> None:
+        """End at the token that completes the first stop string."""
+        drawn, met = self._drawn, self.texts.met
+        if not met(drawn.tokens):
+            return
+        kept = 1 + bisect_left(range(1, len(drawn.tokens) + 1), True, key=lambda count: met(drawn.tokens[:count]))
+        del drawn.tokens[kept:], drawn.logprobs[kept:], drawn.top[kept:]
+        drawn.forced = [place for place in drawn.forced if place < kept]
+        drawn.ended = True
+
+    def _tell(self) -> None:
+        """Pass on what has grown, now and then."""
+        if self._ask.grown is None or time.monotonic() - self._drawn.told_at < TELL_SECONDS:
+            return
+        self._ask.grown(self.texts.settled(self._drawn.tokens))
+        self._drawn.told_at = time.monotonic()
+
+    def _is_cancelled(self) -> bool:
+        return self._ask.cancelled is not None and self._ask.cancelled()
 
 
 def _require_json(answer: str) -> None:
@@ -131,62 +206,6 @@ def _require_json(answer: str) -> None:
         json.loads(answer)
     except ValueError as error:
         raise PonderError("llama.cpp did not hold the answer to its schema", fix="use a simpler schema") from error
-
-
-def _draw(server: LlamaServer, words: Words, ask: Ask, steering: Steering | None, drawn: Drawn) -> None:
-    """One go: as far as the engine may run ahead, a stride at most where it is not held to a schema."""
-    sampling = ask.sampling
-    held = sampling.json_schema is not None and (steering is None or drawn.bare or _is_behind(steering, drawn))
-    count = sampling.max_new_tokens - len(drawn.tokens)
-    if not held:
-        begins = sampling.json_schema is not None and not drawn.tokens and not (steering and steering.inside)
-        ahead = steering.ahead if steering is not None else None
-        count = min(count, 1 if begins else STRIDE, STRIDE if ahead is None else ahead)
-    reply = server.post("/completion", _body(ask, drawn, count, held))
-    for place in _read(reply):
-        if steering is None or held:
-            drawn.add(place, place.token, False)
-        elif _first_of_a_bare_answer(sampling, steering, words, drawn, place.token):
-            drawn.bare = True
-            return
-        else:
-            token, forced = steering.take(place.token)
-            drawn.add(place, token, forced)
-            if forced or (sampling.json_schema is not None and not steering.inside):
-                return
-        if drawn.tokens[-1] in words.stop_ids:
-            drawn.ended = True
-            return
-    drawn.ended = reply.get("stop_type") == "eos"
-    _stop(words, sampling.stop, drawn)
-    _tell(words, ask, drawn)
-
-
-def _stop(words: Words, stop: Sequence[str], drawn: Drawn) -> None:
-    """End at the token that completes the first stop string."""
-    if not stop or not _has(words.decode(drawn.tokens), stop):
-        return
-    kept = 1 + bisect_left(
-        range(1, len(drawn.tokens) + 1), True, key=lambda count: _has(words.decode(drawn.tokens[:count]), stop)
-    )
-    del drawn.tokens[kept:], drawn.logprobs[kept:], drawn.top[kept:]
-    drawn.forced = [place for place in drawn.forced if place < kept]
-    drawn.ended = True
-
-
-def _has(text: str, stop: Sequence[str]) -> bool:
-    return any(word and word in text for word in stop)
-
-
-def _is_behind(steering: Steering, drawn: Drawn) -> bool:
-    """Whether a thought has been closed."""
-    return bool(drawn.tokens) and not steering.inside
-
-
-def _first_of_a_bare_answer(sampling: Sampling, steering: Steering, words: Words, drawn: Drawn, token: int) -> bool:
-    """Whether this token begins an answer where a thought might have begun; it is drawn again, held to the schema."""
-    waiting = sampling.json_schema is not None and not drawn.tokens and not steering.inside
-    return waiting and token != words.think_open
 
 
 def _body(ask: Ask, drawn: Drawn, count: int, held: bool) -> Json:
@@ -227,30 +246,3 @@ def _read(reply: Json) -> Iterator[Place]:
         place += 1
         top = tuple((int(row["id"]), float(row["logprob"])) for row in told["top_logprobs"])
         yield Place(int(token), float(told["logprob"]), top)
-
-
-def _tell(words: Words, ask: Ask, drawn: Drawn) -> None:
-    """Pass on what has grown, now and then."""
-    if ask.grown is None or time.monotonic() - drawn.told_at < TELL_SECONDS:
-        return
-    ask.grown(settled(words.decode(drawn.tokens), ask.sampling.stop))
-    drawn.told_at = time.monotonic()
-
-
-def settled(text: str, stop: Sequence[str]) -> str:
-    """The part of an unfinished text that nothing drawn later can take back."""
-    text = _cut(text.rstrip(BROKEN), stop)
-    for length in range(max(map(len, stop), default=1) - 1, 0, -1):
-        if len(text) >= length and any(word.startswith(text[-length:]) for word in stop):
-            return text[:-length]
-    return text
-
-
-def _cut(text: str, stop: Sequence[str]) -> str:
-    """Before the first stop string."""
-    found = [at for word in stop if word and (at := text.find(word)) >= 0]
-    return text[: min(found)] if found else text
-
-
-def _cancelled(ask: Ask) -> bool:
-    return ask.cancelled is not None and ask.cancelled()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -106,12 +105,3 @@ class LlamaServer:
         said = str(found.get("message", found) if isinstance(found, dict) else found)[:300]
         kind = ConfigurationError if 400 <= status < 500 else PonderError
         raise kind(f"llama.cpp refuses this: {said}", where=path)
-
-
-def default_threads() -> int:
-    """Cores for arithmetic: all but one, because llama.cpp's threads wait by turning and choke a busy machine."""
-    told = os.environ.get("PONDER_THREADS", "")
-    if told.isdigit() and int(told):
-        return int(told)
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
-    return max(1, usable - 1)

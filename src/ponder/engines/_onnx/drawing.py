@@ -14,8 +14,8 @@ import torch
 from ponder.core.errors import PonderError
 from ponder.core.types import FloatArray, Sampling
 from ponder.engines._drawing import sequence_key, uniforms
-from ponder.engines._onnx.words import Words
 from ponder.engines._rows import Row, drawn_tokens, finish_of
+from ponder.engines._stops import Texts
 
 PAD = -1
 """Stands for no token: the library drops the last tokens of a prompt where they are its padding token."""
@@ -23,14 +23,22 @@ NEVER = -1e9
 """Logit of a token that was not chosen."""
 
 
-def grow(model: genai.Model, words: Words, rows: Sequence[Row], sampling: Sampling) -> Iterator[int]:
+def grow(
+    model: genai.Model, texts: Texts, rows: Sequence[Row], sampling: Sampling, ending: int
+) -> Iterator[int]:
     """Draw all rows to their ends; yields the number of unfinished ones after every token.
 
     Prompts of different lengths are filled up on the right: filled up on the left the library computes other logits
     (0.18.0, seen on the CPU).
+
+    Args:
+        model: As it is loaded.
+        texts: Of the model and the stop strings.
+        rows: Not begun.
+        sampling: Of all.
+        ending: Token that rows are given that have ended before others.
     """
     keys = torch.tensor([sequence_key(sampling.seed, row.ids, row.sample) for row in rows])
-    ending = min(words.stop_ids)
     with native("ONNX Runtime cannot run this model"):
         generator = _begun(model, rows, sampling.max_new_tokens)
         for place in range(sampling.max_new_tokens):
@@ -39,7 +47,7 @@ def grow(model: genai.Model, words: Words, rows: Sequence[Row], sampling: Sampli
             for row, token, logprob in zip(rows, drawn.tokens.tolist(), drawn.logprobs.tolist(), strict=True):
                 if row.finish is None:
                     row.take(token, logprob)
-                    row.finish = finish_of(row, words, sampling)
+                    row.finish = finish_of(row, texts, sampling)
             unfinished = sum(row.finish is None for row in rows)
             yield unfinished
             if not unfinished:

@@ -5,20 +5,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime_genai as genai
 
-from ponder.core.answers import THINK_CLOSE, THINK_OPEN, WAIT
-from ponder.core.chat import encoded_apart
 from ponder.core.errors import ConfigurationError, DataError
-from ponder.core.types import Message, Messages
-from ponder.engines._steering import Manners
+from ponder.core.types import Messages
+from ponder.engines._words import FileWords
 from ponder.models.genai_config import GenaiConfig
 from ponder.models.token_bytes import byte_level
 
@@ -27,10 +23,9 @@ STAND_INS = "\x01\x02\x03\x04\x05\x06\x07\x08\x0e\x0f\x10\x11"
 """Characters that every pattern cuts as it does NUL."""
 SHUT = "{%- set enable_thinking = false -%}"
 """The library passes a template no variables: this one is put before it."""
-_PROBE = (Message(role="user", content="x"),)
 
 
-class Words:
+class Words(FileWords):
     """The tokenizer and template of a folder.
 
     Args:
@@ -44,47 +39,23 @@ class Words:
 
     def __init__(self, folder: Path, model: genai.Model, config: GenaiConfig) -> None:
         """Read the names of special tokens and the bytes of all others."""
-        table, self.specials = _spelling(folder / "tokenizer.json")
+        table, specials = _spelling(folder / "tokenizer.json")
+        super().__init__(specials, frozenset(config.ends), config.padding, _template(folder))
         try:
             self._library = genai.Tokenizer(model)
         except RuntimeError as error:
             raise DataError(f"the tokenizer cannot be loaded: {error}", where=str(folder)) from error
         self._bytes = table
         self._nul = next((token for token, spelled in table.items() if spelled == b"\x00"), None)
-        self.vocabulary = config.vocabulary
-        self.stop_ids = frozenset(config.ends)
-        self.padding = config.padding
-        self.template = _template(folder)
-        names = sorted(self.specials, key=len, reverse=True)
-        self._look_alike = re.compile("|".join(map(re.escape, names))) if names else None
-        self.think_open, self.think_close = self.specials.get(THINK_OPEN), self.specials.get(THINK_CLOSE)
-        self.opened = self.render(_PROBE).rstrip().endswith(THINK_OPEN) if self.template else False
 
-    def encode(self, text: str, special: bool = False) -> list[int]:
-        """Token ids; without `special` no name of a special token becomes one."""
-        if special or self._look_alike is None:
-            return self._tokens(text)
-        cuts = [match.start() + 1 for match in self._look_alike.finditer(text)]
-        pieces = [text[start:end] for start, end in pairwise([0, *cuts, len(text)])]
-        return [token for piece in pieces for token in self._tokens(piece)]
+    def _is_hostile(self, text: str) -> bool:
+        return NUL in text or super()._is_hostile(text)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of tokens: thinking tags kept, ends of turns and padding dropped, an opened thought shown.
+    def _text(self, ids: Sequence[int]) -> str:
+        """Not the library's own `decode`, which ends at the first byte that is no character, and tells nobody."""
+        return b"".join(self._bytes.get(token, b"") for token in ids).decode(errors="replace")
 
-        The library's own `decode` ends at the first byte that is no character, and tells nobody.
-        """
-        kept = [token for token in ids if token not in self.stop_ids and token != self.padding]
-        text = b"".join(self._bytes.get(token, b"") for token in kept).decode(errors="replace")
-        return f"{THINK_OPEN}\n{text}" if self.opened and THINK_OPEN not in text else text
-
-    def render(self, messages: Messages, thinking: bool = True) -> str:
-        """The conversation as text, with the generation prompt.
-
-        Raises:
-            ConfigurationError: If there is no template, or it refuses the conversation.
-        """
-        if not self.template:
-            raise ConfigurationError("this artefact has no chat template", fix="export the model with its template")
+    def _rendered(self, messages: Messages, thinking: bool) -> str:
         told = json.dumps([turn.model_dump(exclude_none=True) for turn in messages])
         template = self.template if thinking else SHUT + self.template
         try:
@@ -92,36 +63,11 @@ class Words:
         except RuntimeError as error:
             raise ConfigurationError(f"the chat template refuses this conversation: {error}") from error
 
-    def prompt(self, messages: Messages) -> list[int]:
-        """Token ids of a conversation, nothing added; text that names special tokens stays text."""
-        contents = [text for turn in messages for text in (turn.content, turn.reasoning_content) if text]
-        odd = any(NUL in text for text in contents)
-        if odd or (self._look_alike is not None and any(map(self._look_alike.search, contents))):
-            return self._hostile(messages)
-        return self._tokens(self.render(messages))
+    def _tokens(self, text: str, special: bool) -> list[int]:
+        """As the library cuts it: names always become tokens there, so a text was cut within them before.
 
-    def manners(self, commit: str) -> Manners | None:
-        """For steering; None where the thinking tags are no single tokens."""
-        if self.think_open is None or self.think_close is None:
-            return None
-        begin = tuple(self.encode(f"\n\n{commit}")) if commit else ()
-        return Manners(self.think_open, self.think_close, self.opened, tuple(self.encode(WAIT)), begin)
-
-    def thinking_tokens(self, ids: Sequence[int]) -> int:
-        """Generated tokens inside the thinking tags, tags included."""
-        count, inside = 0, self.opened
-        for token in ids:
-            inside = inside or token == self.think_open
-            count += inside and token not in self.stop_ids
-            inside = inside and token != self.think_close
-        return count
-
-    def _hostile(self, messages: Messages) -> list[int]:
-        """The template is read as template, and what stands in it as text."""
-        return encoded_apart(messages, self.render, self._tokens, self.encode)
-
-    def _tokens(self, text: str) -> list[int]:
-        """As the library encodes; it ends a text at its first NUL, so a stand-in takes that one's place."""
+        It ends a text at its first NUL, so a stand-in takes that one's place.
+        """
         if not text:
             return []
         if NUL not in text:

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -15,29 +14,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from ponder.core.chat import Chat
 from ponder.core.errors import ConfigurationError, DataError
-from ponder.core.types import Message, Record
+from ponder.core.types import Message
+from ponder.exporters._shape import Shape, read_config, refuse_variants, scaling_of, shape_of
 from ponder.models.load import check_folder, load_tokenizer
 
 _log = logging.getLogger("ponder.exporters")
 HEAD = "lm_head.weight"
 _PROBE = (Message(role="user", content="q"),)
-
-
-class Shape(Record):
-    """Sizes that an artefact must have too."""
-
-    family: str
-    layers: int
-    width: int
-    inner: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocabulary: int
-    context: int
-    norm_eps: float
-    rope_theta: float
-    tied: bool
 
 
 def checked_source(model: Path, families: Collection[str]) -> tuple[Shape, Chat]:
@@ -65,54 +48,14 @@ def read_shape(model: Path, families: Collection[str]) -> Shape:
     Raises:
         ConfigurationError: If the architecture is another, or has a variant that was never compared.
     """
-    config: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    where = str(model / "config.json")
+    config, where = read_config(model), str(model / "config.json")
     if config.get("model_type") not in families:
         raise ConfigurationError(
             f"this form is written for {', '.join(families)}, not for {config.get('model_type')!r}", where=where
         )
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    _refuse_variants(config, rope.get("rope_type", rope.get("type", "default")), where)
-    try:
-        width, heads = config["hidden_size"], config["num_attention_heads"]
-        return Shape(
-            family=config["model_type"],
-            layers=config["num_hidden_layers"],
-            width=width,
-            inner=config["intermediate_size"],
-            heads=heads,
-            kv_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or width // heads,
-            vocabulary=config["vocab_size"],
-            context=config["max_position_embeddings"],
-            norm_eps=config["rms_norm_eps"],
-            rope_theta=rope.get("rope_theta") or config.get("rope_theta", 10_000.0),
-            tied=config.get("tie_word_embeddings", False),
-        )
-    except KeyError as error:
-        raise ConfigurationError(f"config.json does not say {error.args[0]}", where=where) from error
-    except ValueError as error:
-        raise ConfigurationError("config.json gives a size of the wrong kind", where=where) from error
-
-
-def _refuse_variants(config: dict[str, Any], scaling: str, where: str) -> None:
-    wrong = {
-        "hidden_act": config.get("hidden_act", "silu") != "silu",
-        "sliding_window": bool(config.get("use_sliding_window")) or _slides(config),
-        "attention_bias": bool(config.get("attention_bias")) and config["model_type"] != "qwen2",
-        "mlp_bias": bool(config.get("mlp_bias")),
-        "layer_types": any(kind != "full_attention" for kind in config.get("layer_types") or ()),
-        "quantization_config": "quantization_config" in config,
-        "partial_rotary_factor": config.get("partial_rotary_factor", 1.0) != 1.0,
-        "rope_scaling": scaling != "default",
-    }
-    for name, refused in wrong.items():
-        if refused:
-            raise ConfigurationError(f"{name} of this model was never compared after such an export", where=where)
-
-
-def _slides(config: dict[str, Any]) -> bool:
-    return config["model_type"] == "mistral" and config.get("sliding_window") is not None
+    why = "was never compared after such an export"
+    refuse_variants(config, where, why, rope_scaling=scaling_of(config) != "default")
+    return shape_of(Shape, config, where)
 
 
 def _check_weights(model: Path, shape: Shape) -> None:

@@ -133,9 +133,13 @@ export class Engine {
     drawn.inside = (drawn.inside || token === opening) && token !== closing;
   }
 
-  /** One request at a time: there is one model and one thread. */
+  /**
+   * One request at a time: there is one model and one thread. A request that leaves the choice of a slot to llama.cpp
+   * makes it keep the prompt before in memory, up to 8 GiB, which is more than a page can have.
+   */
   _complete(options, chat = false) {
-    const work = () => (chat ? this.wllama.createChatCompletion(options) : this.wllama.createCompletion(options));
+    const asked = { ...options, id_slot: 0 };
+    const work = () => (chat ? this.wllama.createChatCompletion(asked) : this.wllama.createCompletion(asked));
     const result = this._busy.then(work, work);
     this._busy = result.catch(() => {});
     return result;

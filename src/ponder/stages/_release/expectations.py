@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ponder.core.chat import Chat
-from ponder.core.errors import PonderError
+from ponder.core.errors import ConfigurationError, PonderError
 from ponder.core.protocols import Runtime, Teacher
 from ponder.core.types import Json, TopK, Trace
 from ponder.measure.fidelity import fidelity
@@ -51,8 +51,10 @@ def expectation_finding(teacher: Teacher, runtime: Runtime, traces: Sequence[Tra
     begins = [len(trace.completion.prompt_tokens or ()) for trace in traces]
     try:
         copies = runtime.top(sequences, begins, TOP)
-    except PonderError as error:  # it cannot tell, or fails at being asked: then nothing is known, which is said
+    except ConfigurationError as error:  # it says that it cannot tell: then nothing is known, and that is said
         return Finding(name="divergence", passed=None, text=f"not to be seen in this runtime: {error.what}")
+    except PonderError as error:
+        return Finding(name="divergence", passed=False, text=f"the runtime failed at being asked: {error.what}")
     originals = [_from(expected, begin) for expected, begin in zip(teacher.top(traces, TOP), begins, strict=True)]
     found = fidelity(zip(originals, copies, strict=True))
     if found is None:
