@@ -1,6 +1,7 @@
 """What transformers needs for the questions of the release gate: `python -m benchmarks.shipping MODEL`, one thread.
 
-Prints the figures that `release.json` has for every engine, so that they can stand beside them.
+Prints the figures that `release.json` has for every engine; docs/results/releases/NAME.transformers.json holds them, and
+puts them into the table of docs/shipping.md.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from ponder.core.chat import Chat
+from ponder.measure.resources import peak_memory_bytes
 from ponder.models.load import load_tokenizer, resolve_model
 from ponder.stages._release.measuring import BATCH, SINGLE, TOKENS
 from ponder.stages._tasks import draw_problems, open_tasks
@@ -50,6 +52,7 @@ def main(name: str) -> dict[str, float]:
         "first_token_seconds": first[len(first) // 2],
         "tokens_per_second": sum(count for _, count in alone) / sum(seconds for seconds, _ in alone),
         "tokens_per_second_batched": together[1] / together[0],
+        "memory_bytes": peak_memory_bytes(),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from ponder.measure.release import Judged, Origin, Release
@@ -16,7 +17,8 @@ HEAD = (
 def release_table(name: str) -> str:
     """A release as a Markdown table, the trained model first."""
     release = Release.model_validate_json((ROOT / f"{name}.json").read_bytes())
-    rows = [_trained(release.model), *map(_artefact, release.artefacts)]
+    rows = [_trained(release.model), *_transformers(ROOT / f"{name}.transformers.json")]
+    rows += map(_artefact, release.artefacts)
     lines = ["| " + " | ".join(HEAD) + " |", "|---|" + "--:|" * (len(HEAD) - 1)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
@@ -24,6 +26,13 @@ def release_table(name: str) -> str:
 def _trained(model: Origin) -> tuple[str, ...]:
     right = "-" if model.accuracy is None else f"{100 * model.accuracy:.1f} % of {model.n}"
     return ("trained, Ponder's engine", _megabytes(model.bytes), right, "", "", "", *_speed(model.speed))
+
+
+def _transformers(path: Path) -> list[tuple[str, ...]]:
+    """The same model in transformers, as `python -m benchmarks.shipping` measured it."""
+    if not path.is_file():
+        return []
+    return [("trained, transformers", "", "", "", "", "", *_speed(json.loads(path.read_bytes())))]
 
 
 def _artefact(one: Judged) -> tuple[str, ...]:

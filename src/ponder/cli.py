@@ -278,6 +278,9 @@ def export(
     data: Data = None,
     split: Annotated[str | None, typer.Option(help="Split of the task. [default: test]")] = None,
     limit: Limit = None,
+    confirm_terms: Annotated[
+        bool, typer.Option("--confirm-terms", help="You may ship it, though a licence is unknown or forbids it.")
+    ] = False,
     out: Out = None,
     new: New = False,
     seed: Seed = None,
@@ -291,6 +294,7 @@ def export(
     from ponder.core.errors import ConfigurationError
 
     fields = {"model": model, "to": to, "tasks": task, "split": split, "limit": limit}
+    fields |= {"confirm_terms": confirm_terms or None}
     if data is not None and not task:
         raise ConfigurationError("--data needs a task that reads it", where="--data", fix="add --task jsonl")
     _single("export", fields, out, sets, data=data, new=new, seed=seed, as_json=as_json)

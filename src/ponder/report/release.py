@@ -72,6 +72,27 @@ def failed_lines(release: Release, worst: Mapping[str, Sequence[Json]]) -> list[
     return lines
 
 
+def unclear_terms(stage_folder: Path, model: str) -> list[str]:
+    """Why a model may not be passed on without a person's word: a sentence for each licence that is unknown or forbids.
+
+    Args:
+        stage_folder: Of the release.
+        model: As its settings name it.
+    """
+    facts = _origin(stage_folder, model)
+    found = []
+    if facts.base_terms.training == "unknown":
+        licence = facts.base_terms.licence
+        said = "no licence that could be found" if licence is None else f"the licence {licence!r}, unknown here"
+        found.append(f"the base model {facts.base} has {said}")
+    for label, terms in facts.teachers.items():
+        if terms.training == "unknown":
+            found.append(f"nothing says whether the answers of the teacher {label} may be learnt from")
+        elif terms.training == "forbidden":
+            found.append(f"the teacher {label}: {terms.note or 'its answers must not be learnt from'}")
+    return found
+
+
 def release_card(stage_folder: Path, release: Release) -> str:
     """The model card of what is shipped: where the model comes from, its scores, and what each form lost."""
     return model_card(_facts(stage_folder, release))
@@ -79,16 +100,19 @@ def release_card(stage_folder: Path, release: Release) -> str:
 
 def _facts(stage_folder: Path, release: Release) -> Facts:
     settings = (read_object(stage_folder / IDENTITY) or {}).get("settings", {})
-    named = str(settings.get("model", release.model.name))
-    places = (stage_folder.resolve().parent / named, Path(named).expanduser().resolve().parent)
-    maker = next((place for place in places if (place / IDENTITY).is_file()), None)
-    if maker is not None:
-        facts = facts_of(maker)
-    else:
-        facts = Facts(name=release.model.name, base=named, base_terms=base_terms(named), version=ponder.__version__)
+    facts = _origin(stage_folder, str(settings.get("model", release.model.name)))
     own = [] if any(score.own for score in facts.scores) else [_score(release)]
     forms = [_form(artefact) for artefact in release.artefacts if artefact.passed]
     return replace(facts, name=release.model.name, scores=[*facts.scores, *own], forms=forms)
+
+
+def _origin(stage_folder: Path, model: str) -> Facts:
+    """Where a model comes from: an earlier stage, a folder that a stage wrote, or a base model."""
+    places = (stage_folder.resolve().parent / model, Path(model).expanduser().resolve().parent)
+    maker = next((place for place in places if (place / IDENTITY).is_file()), None)
+    if maker is not None:
+        return facts_of(maker)
+    return Facts(name=model, base=model, base_terms=base_terms(model), version=ponder.__version__)
 
 
 def _score(release: Release) -> Score:

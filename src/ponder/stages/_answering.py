@@ -5,13 +5,12 @@ A chunk's traces are journalled together: a run that was killed repeats at most 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ponder.backends.local import open_sampler
-from ponder.core.protocols import Conversational, Sampler, Verifier, Watch
+from ponder.core.protocols import Conversational, Sampler, Verifier
 from ponder.core.types import Completion, Json, Outcome, Problem, Sampling
 from ponder.learn.dialogue import answers
 from ponder.learn.rollout import judge
@@ -27,6 +26,7 @@ from ponder.runs.log import Progress
 from ponder.runs.store import Journal
 from ponder.stages._fitting import fitting
 from ponder.stages._sizes import size_of
+from ponder.stages._watching import watcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Answering:
                     self.dialogues,
                     samples,
                     self.sampling,
-                    _watcher(progress, offset + start * samples, self.label),
+                    watcher(progress, offset + start * samples, model=self.label),
                 )
             self.timing.append(self._timing(start, groups, used, sampler, size_of_model))
             rows = [
@@ -123,13 +123,3 @@ def _footprint(name: str) -> Footprint:
         parameters = read_header(path).parameters if path.is_file() else None
         return Footprint(parameters, footprint(path).disk_bytes)
     return size_of(resolve_model(name))
-
-
-def _watcher(progress: Progress, offset: int, label: str) -> Watch:
-    started = time.monotonic()
-
-    def watch(finished: int, tokens: int) -> None:
-        rate = round(tokens / max(1e-9, time.monotonic() - started))
-        progress.update(offset + finished, model=label, tokens_per_second=rate)
-
-    return watch

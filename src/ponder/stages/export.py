@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from ponder.backends.local import model_parameters, open_sampler
 from ponder.backends.teachers import teacher_of
-from ponder.core.errors import PonderError
+from ponder.core.errors import ConfigurationError, PonderError
 from ponder.core.protocols import Exporter
 from ponder.core.seeds import derive_seed
 from ponder.core.types import FloatArray, Json, Sampling, Trace
@@ -23,7 +23,7 @@ from ponder.models.importance import importance_of
 from ponder.models.load import LoadedModel, load_model, resolve_model, save_model
 from ponder.report.evaluations import Evaluation as Stored
 from ponder.report.provenance import CARD
-from ponder.report.release import RELEASE, failed_lines, release_card, release_lines
+from ponder.report.release import RELEASE, failed_lines, release_card, release_lines, unclear_terms
 from ponder.runs.files import write_atomic
 from ponder.stages._release.behaviour import Answered
 from ponder.stages._release.candidates import REFUSED, RELEASED, Candidate, let_go, made, made_before
@@ -85,13 +85,17 @@ class Export(Stage):
     threads: int | None = Field(default=None, ge=1)
     """For the measurement of speed; by default all cores but one."""
     bounds: Bounds = Bounds()
+    confirm_terms: bool = False
+    """Whether a person has seen to it that the model may be passed on, where a licence is unknown or forbids it."""
 
     def __call__(self, context: Context) -> Json:
         """Make, compare, and let go.
 
         Raises:
+            ConfigurationError: If nothing says that the model may be passed on, and nobody has confirmed it.
             PonderError: If an artefact breaks a bound; everything that was found is stored before.
         """
+        self._require_terms(context)
         folder, name = self._whole(context), self._name(context)
         forms = forms_of(self.to)
         exporters = {form: exporter_of(form, name=name) for form in forms}  # an unknown form is refused at once
@@ -125,6 +129,17 @@ class Export(Stage):
             disk_bytes=asked.disk_bytes + left,
             left_bytes=asked.left_bytes + left,
         )
+
+    def _require_terms(self, context: Context) -> None:
+        unclear = unclear_terms(context.folder.path, self.model)
+        if unclear and not self.confirm_terms:
+            raise ConfigurationError(
+                "; ".join(unclear),
+                where="confirm_terms",
+                fix="write `license:` at the head of the model's README.md, or say --confirm-terms if you may ship it",
+            )
+        for sentence in unclear:
+            context.log.note(f"confirmed: {sentence}")
 
     def _judged(
         self, context: Context, folder: Path, candidates: Sequence[Candidate], exporters: Mapping[str, Exporter]

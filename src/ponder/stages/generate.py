@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from ponder.core.errors import ConfigurationError
-from ponder.core.protocols import Task, Watch
+from ponder.core.protocols import Task
 from ponder.core.seeds import derive_seed
 from ponder.core.types import Caps, Json, Outcome, Problem, Sampling, Trace
 from ponder.measure.teachers import agreement, kind_of, replies_of, skill_of, teacher_rows
@@ -40,6 +40,7 @@ from ponder.stages._teachers import (
     open_teacher,
     terms_of,
 )
+from ponder.stages._watching import watcher
 
 SERVED = "served"
 """File of what served teachers used up: the teacher that was asked last tells the sum of all."""
@@ -160,7 +161,7 @@ class _Work:
             self._check_caps(chunks)
             chunk = self.problems[start : start + size]
             began = time.monotonic()
-            watch = _watcher(progress, offset + start * self.rounds.samples)
+            watch = watcher(progress, offset + start * self.rounds.samples)
             drawn = self.rounds.draw(sampler, chunk, self.verifiers, self.label, watch)
             traces = [trace for group in drawn for trace in group]
             usages = [trace.completion.usage for trace in traces]
@@ -182,15 +183,6 @@ class _Work:
         """Money is counted by the account of a served model, request by request."""
         tokens, seconds = int(chunks.total("tokens")), chunks.total("seconds")
         CapWatch(self.caps, cost=None, tokens=tokens, seconds=seconds, where=str(chunks.rows.path)).check()
-
-
-def _watcher(progress: Any, offset: int) -> Watch:
-    started = time.monotonic()
-
-    def watch(finished: int, tokens: int) -> None:
-        progress.update(offset + finished, tokens_per_second=round(tokens / max(1e-9, time.monotonic() - started)))
-
-    return watch
 
 
 def _weightless(source: str) -> bool:
