@@ -31,14 +31,16 @@ LOADING_SECONDS, ANSWER_SECONDS = 300, 600
 T = TypeVar("T")
 
 GENERATE = """async ([messages, sampling]) => {
-  const { text, tokens, logprobs, forced, finish, prompt, count } =
+  const { text, tokens, lost, forced, finish, prompt } =
     await window.ponder.transport.engine.generate(messages, sampling);
-  return { text, tokens, logprobs, forced, finish, prompt, count };
+  return { text, tokens, lost, forced, finish, prompt };
 }"""
 
 
 class BrowserRuntime:
     """A folder that `ponder export --to web` wrote, as `ponder.core.protocols.Runtime`; one completion at a time.
+
+    It tells no log-probabilities of what it draws.
 
     Args:
         folder: With `ponder-web.json`.
@@ -56,6 +58,7 @@ class BrowserRuntime:
         self.name = name or self.path.resolve().name
         header = read_header(self.path / self._about["file"])
         self._tokens: list[str] = header.metadata["tokenizer.ggml.tokens"]
+        self._parts = [i for i in range(len(self._tokens)) if _spelled(self._tokens, [i]) is None]
         self._server = _served(self.path)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="browser")  # what drives a browser stays on one thread
         self._playwright: Playwright | None = None
@@ -104,7 +107,7 @@ class BrowserRuntime:
         return self._ask("(turns) => window.ponder.transport.engine.prompt(turns)", _turns(messages))
 
     def top(self, sequences: Sequence[Sequence[int]], begins: Sequence[int], k: int) -> list[TopK]:
-        """See `Runtime.top`.
+        """See `Runtime.top`; tokens that are parts of characters have no part in the distribution.
 
         Raises:
             ConfigurationError: If tokens are not those into which their own text is cut: wllama takes text alone.
@@ -187,11 +190,10 @@ class BrowserRuntime:
             finish=Finish(drawn["finish"]),
             prompt_tokens=tuple(drawn["prompt"]),
             tokens=tuple(drawn["tokens"]),
-            logprobs=tuple(drawn["logprobs"]),
             forced=tuple(drawn["forced"]),
             usage=Usage(
                 prompt_tokens=len(drawn["prompt"]),
-                completion_tokens=len(drawn["tokens"]),
+                completion_tokens=len(drawn["tokens"]) + drawn["lost"],
                 thinking_tokens=thinking_tokens(drawn["tokens"], (opening, closing), about["opened"], about["ends"]),
             ),
         )
@@ -203,8 +205,8 @@ class BrowserRuntime:
     def _expected(self, prefix: Sequence[int], k: int) -> list[tuple[int, float]]:
         """(token, log-probability) of the likeliest tokens behind a prefix."""
         text = _spelled(self._tokens, prefix)
-        function = "([text, ids, k]) => window.ponder.transport.engine.expected(text, ids, k)"
-        found = None if text is None else self._ask(function, [text, list(prefix), k])
+        function = "([text, ids, k, parts]) => window.ponder.transport.engine.expected(text, ids, k, parts)"
+        found = None if text is None else self._ask(function, [text, list(prefix), k, self._parts])
         if found is None:
             raise ConfigurationError(
                 "a browser is asked by text, and these tokens are not those into which their text is cut",

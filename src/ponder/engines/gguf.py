@@ -62,6 +62,7 @@ class GgufSampler:
         self.name = name or self.path.stem
         self._server = LlamaServer(self.path, header, context, slots, threads or default_threads())
         self._words = Words(self._server, header)
+        self._whole = header.whole_token
         self._slots = slots
 
     def generate(
@@ -208,7 +209,7 @@ class GgufSampler:
     def _expected(self, prefix: Sequence[int], k: int) -> list[tuple[int, float]]:
         """(token, log-probability) of the k likeliest tokens behind a prefix."""
         body = {"prompt": list(prefix), "n_predict": 1, "temperature": 0.0, "n_probs": k, "return_tokens": True}
-        body |= {"logit_bias": [[self._words.whole, CERTAIN]], "samplers": [], "cache_prompt": True}
+        body |= {"logit_bias": [[self._whole, CERTAIN]], "samplers": [], "cache_prompt": True}
         rows = self._server.post("/completion", body).get("completion_probabilities")
         if not rows:
             raise PonderError("llama.cpp tells no log-probabilities", where=f"position {len(prefix)}")

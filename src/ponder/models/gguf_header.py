@@ -44,6 +44,10 @@ BLOCKS = {
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
+NORMAL, CONTROL, DEFINED = 1, 3, 4
+"""Kinds of tokens."""
+
+
 @dataclass(frozen=True, slots=True)
 class GgufTensor:
     """An entry of the table of tensors."""
@@ -84,6 +88,18 @@ class GgufHeader:
     def parameters(self) -> int:
         """Numbers of all tensors."""
         return sum(tensor.numbers for tensor in self.tensors.values())
+
+    @property
+    def token_kinds(self) -> list[int]:
+        """`NORMAL`, `CONTROL`, `DEFINED` or another, of every token."""
+        count = len(self.metadata["tokenizer.ggml.tokens"])
+        return self.metadata.get("tokenizer.ggml.token_type") or [NORMAL] * count
+
+    @property
+    def whole_token(self) -> int:
+        """A token that is whole characters: llama.cpp fails to tell probabilities beside one that ends within one."""
+        tokens = self.metadata["tokenizer.ggml.tokens"]
+        return next((i for i, kind in enumerate(self.token_kinds) if kind == NORMAL and tokens[i].isascii()), 0)
 
 
 def read_header(path: Path) -> GgufHeader:

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from ponder.core.types import Messages
 from ponder.engines._gguf.server import LlamaServer
 from ponder.engines._words import FileWords
-from ponder.models.gguf_header import GgufHeader
+from ponder.models.gguf_header import CONTROL, DEFINED, GgufHeader
 
-CONTROL, DEFINED, BYTE = 3, 4, 6
-"""Kinds of tokens."""
 MANY = 512
 """Texts whose tokens are kept: pieces of a template come again and again."""
 
@@ -28,18 +26,17 @@ class Words(FileWords):
         self._server = server
         metadata = header.metadata
         tokens: list[str] = metadata["tokenizer.ggml.tokens"]
-        kinds = metadata.get("tokenizer.ggml.token_type") or [1] * len(tokens)
         ends = (metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot"))
         super().__init__(
-            specials={tokens[i]: i for i, kind in enumerate(kinds) if kind in (CONTROL, DEFINED) and tokens[i]},
+            specials={
+                tokens[i]: i for i, kind in enumerate(header.token_kinds) if kind in (CONTROL, DEFINED) and tokens[i]
+            },
             stop_ids=frozenset(end for end in ends if end is not None),
             padding=metadata.get("tokenizer.ggml.padding_token_id"),
             template=metadata.get("tokenizer.chat_template", ""),
         )
         self.vocabulary = len(tokens)
         self._names = {token: name for name, token in self.specials.items()}
-        self.whole = next((i for i, kind in enumerate(kinds) if kind == 1 and tokens[i].isascii()), 0)
-        """A token that is whole characters."""
         self._known: dict[tuple[str, bool], list[int]] = {}
         bos = metadata.get("tokenizer.ggml.bos_token_id")
         self._bos = [bos] if bos is not None and metadata.get("tokenizer.ggml.add_bos_token") else []

@@ -12,6 +12,9 @@ const OPEN = "<think>";
 const CLOSE = "</think>";
 const MARKED = /\u0002[^\u0002\u0003]*\u0003/g;
 const REFUSED = /[\u0002\u0003]/;
+// Whole characters: wllama fails at writing down others, which a model may draw at a high temperature.
+const CHARACTERS = "root ::= .*";
+// Never with `n_probs`: wllama fails at writing down a drawn token that is a part of a character.
 const PLAIN = { samplers: ["top_k", "top_p", "temperature"], min_p: 0, repeat_penalty: 1, cache_prompt: true, verbose: true, return_tokens: true };
 
 export class Engine {
@@ -50,7 +53,7 @@ export class Engine {
   }
 
   /**
-   * One completion: {text, tokens, logprobs, forced, finish, prompt}.
+   * One completion: {text, tokens, forced, finish, prompt, count}.
    * sampling: {maxTokens, maxThinking (null: unlimited), temperature, topP, topK, seed, commit}
    */
   async generate(messages, sampling, { signal = null, grown = null } = {}) {
@@ -59,9 +62,9 @@ export class Engine {
     if (prompt.length + sampling.maxTokens > this.about.context) {
       throw new Trouble("refused", `${prompt.length} prompt tokens and ${sampling.maxTokens} new ones do not fit the ${this.about.context} positions`);
     }
-    const drawn = { text: "", tokens: [], logprobs: [], forced: [], inside: this.about.opened, count: 0, ended: false };
+    const drawn = { text: "", tokens: [], lost: 0, forced: [], inside: this.about.opened, count: 0, ended: false };
     const commit = sampling.commit ? await this.encode(`\n\n${sampling.commit}`) : [];
-    while (!drawn.ended && drawn.tokens.length < sampling.maxTokens) {
+    while (!drawn.ended && drawn.tokens.length + drawn.lost < sampling.maxTokens) {
       if (signal && signal.aborted) break;
       if (drawn.inside && sampling.maxThinking !== null && drawn.count >= sampling.maxThinking) {
         this._force(drawn, [this.about.think[1], ...commit], sampling.commit ? `\n\n${sampling.commit}` : "");
@@ -73,12 +76,18 @@ export class Engine {
     return { ...drawn, text: this.unmark(drawn.text), prompt, finish: drawn.ended ? "stop" : "length" };
   }
 
-  /** (token, log-probability) of the k likeliest tokens behind a text with marks, or null where it is not cut into `ids`. */
-  async expected(text, ids, k) {
+  /**
+   * (token, log-probability) of the k likeliest tokens behind a text with marks, or null where it is not cut into `ids`.
+   * `parts`: tokens that are no whole characters, which wllama fails at writing down: the distribution is that of the others.
+   */
+  async expected(text, ids, k, parts) {
     if ((await this._ids(text)).join() !== ids.join()) return null;
-    const reply = await this._complete({ ...PLAIN, prompt: text, n_predict: 1, temperature: 0, samplers: [], n_probs: k });
+    const reply = await this._complete({
+      ...PLAIN, prompt: text, n_predict: 1, temperature: 1, samplers: [], n_probs: k, post_sampling_probs: true,
+      logit_bias: parts.map((id) => [id, false]),
+    });
     const [row] = reply.choices[0].logprobs.content;
-    return row.top_logprobs.map(({ id, logprob }) => [id, logprob]);
+    return row.top_probs.filter(({ prob }) => prob > 0).map(({ id, prob }) => [id, Math.log(prob)]);
   }
 
   /** A text as people know it. */
@@ -88,31 +97,54 @@ export class Engine {
 
   async _draw(rendered, sampling, drawn, signal, grown) {
     const limit = sampling.maxThinking;
-    let count = sampling.maxTokens - drawn.tokens.length;
+    let count = sampling.maxTokens - drawn.tokens.length - drawn.lost;
     if (limit !== null) count = Math.min(count, drawn.inside ? limit - drawn.count : Math.max(1, limit));
-    const before = drawn.tokens.length;
-    const final = await this._complete({
-      ...PLAIN, prompt: rendered + drawn.text, n_predict: count, n_probs: 1, temperature: sampling.temperature,
-      top_k: sampling.topK || 0, top_p: sampling.topP ?? 1, seed: (sampling.seed + before) % 2 ** 32,
+    const before = { text: drawn.text.length, tokens: drawn.tokens.length, inside: drawn.inside, count: drawn.count };
+    let predicted = 0;
+    const asked = {
+      ...PLAIN, prompt: rendered + drawn.text, n_predict: count, temperature: sampling.temperature,
+      grammar: CHARACTERS, top_k: sampling.topK || 0, top_p: sampling.topP ?? 1, seed: (sampling.seed + before.tokens) % 2 ** 32,
       stream: true, onData: (chunk) => {
+        predicted = Math.max(predicted, (chunk.__verbose || {}).tokens_predicted || 0);
         this._take(chunk, drawn);
         if (grown) grown(drawn);
       }, ...(signal ? { abortSignal: signal } : {}),
-    });
+    };
+    let final = null;
+    try {
+      final = await this._complete(asked);
+    } catch (error) {
+      if ((signal && signal.aborted) || drawn.tokens.length === before.tokens) throw error;
+      return; // bytes that are no character all the same: from what stands, it is drawn on
+    }
+    if (predicted > drawn.tokens.length - before.tokens) await this._recover(drawn, before, predicted);
     if (this.about.ends.includes(drawn.tokens.at(-1)) || (final && final.choices[0].finish_reason === "stop")) drawn.ended = true;
-    else if (drawn.tokens.length === before) drawn.ended = true;
+    else if (predicted === 0 && drawn.tokens.length === before.tokens) drawn.ended = true;
   }
 
   /** What one piece of a stream adds. */
   _take(chunk, drawn) {
     const [choice] = chunk.choices;
-    const more = (chunk.__verbose || {}).tokens || [];
     if (choice.finish_reason) return;
     drawn.text += choice.text;
-    const rows = (choice.logprobs && choice.logprobs.content) || [];
-    for (const [place, token] of more.entries()) {
+    for (const token of (chunk.__verbose || {}).tokens || []) {
       drawn.tokens.push(token);
-      drawn.logprobs.push(rows[place] ? rows[place].logprob : -9999);
+      this._step(drawn, token);
+    }
+  }
+
+  /** A character of several tokens comes with the last of them alone: the others are found in the text, or counted. */
+  async _recover(drawn, before, predicted) {
+    const ids = await this._ids(drawn.text.slice(before.text));
+    if (this.about.ends.includes(drawn.tokens.at(-1))) ids.push(drawn.tokens.at(-1));
+    if (ids.length !== predicted) {
+      drawn.lost += predicted - (drawn.tokens.length - before.tokens);
+      return;
+    }
+    drawn.tokens.length = before.tokens;
+    [drawn.inside, drawn.count] = [before.inside, before.count];
+    for (const token of ids) {
+      drawn.tokens.push(token);
       this._step(drawn, token);
     }
   }
@@ -121,7 +153,6 @@ export class Engine {
     for (const token of tokens) {
       drawn.forced.push(drawn.tokens.length);
       drawn.tokens.push(token);
-      drawn.logprobs.push(0);
       this._step(drawn, token);
     }
     drawn.text += mark(CLOSE) + text;
