@@ -283,6 +283,22 @@ def test_who_leaves_frees_the_slot(files: dict[str, Path], prompts: list[Message
     single.close()
 
 
+def test_who_leaves_an_answer_of_a_form_frees_the_slot(files: dict[str, Path], prompts: list[Messages]) -> None:
+    single = GgufSampler(files["q8_0"], slots=1, threads=1)
+    schema = json.dumps({"type": "array", "items": {"type": "string"}, "minItems": 900})
+    sampling = Sampling(temperature=1.0, max_new_tokens=1500, max_thinking_tokens=0, json_schema=schema)
+    looks: list[float] = []
+
+    def leaves() -> bool:
+        looks.append(time.monotonic())
+        return len(looks) > 6
+
+    found, _ = single.complete(Ask(tuple(single.prompt(prompts[0])), 0, 0, sampling, cancelled=leaves))
+    assert found.usage.completion_tokens < 1500
+    assert one(single, prompts[0], max_new_tokens=4).usage.completion_tokens == 4
+    single.close()
+
+
 def test_what_cannot_be_asked_is_refused(engine: GgufSampler, prompts: list[Messages]) -> None:
     with pytest.raises(ConfigurationError, match="do not fit") as caught:
         engine.generate([prompts[0], user("coin " * 5000)], 1, GREEDY)

@@ -22,9 +22,6 @@ LOWEST = -9999.0
 """llama.cpp's word for minus infinity."""
 TELL_SECONDS = 0.05
 """Between two looks at a growing text."""
-STRIDE = 32
-"""Tokens that are drawn in one go: between two goes text is told, and a completion can be cancelled. llama.cpp's own
-streams lose the ids of tokens that are no whole characters, so they are not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Ask:
     grown: Callable[[str], None] | None = None
     """Told the text, as far as nothing can take it back."""
     cancelled: Callable[[], bool] | None = None
-    """Looked at every few tokens; a completion that nobody waits for is left as it is."""
+    """Looked at several times a second; a completion that nobody waits for is left as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +129,20 @@ class _Drawing:
         return drawn
 
     def _go(self) -> None:
-        """As far as the engine may run ahead, a stride at most where it is not held to a schema."""
+        """As far as the engine may run ahead, a stride at most where it is not held to a schema.
+
+        llama.cpp's own streams lose the ids of tokens that are no whole characters, so they are not used.
+        """
         drawn, steering = self._drawn, self._steering
         held = self._schema and (steering is None or drawn.bare or self._is_behind(steering))
         count = self._sampling.max_new_tokens - len(drawn.tokens)
         if not held:
             ahead = steering.ahead if steering is not None else None
-            count = min(count, 1 if self._waits_for_a_thought() else STRIDE, STRIDE if ahead is None else ahead)
-        reply = self._server.post("/completion", _body(self._ask, drawn, count, held))
+            stride = 1 if self._waits_for_a_thought() else self._server.stride
+            count = min(count, stride, stride if ahead is None else ahead)
+        reply = self._server.complete(_body(self._ask, drawn, count, held), self._ask.cancelled)
+        if reply is None:
+            return
         whole = self._take(_read(reply), held)
         drawn.ended = drawn.ended or (whole and reply.get("stop_type") == "eos")
         self._stop()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import secrets
+import selectors
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2 as httpx
 
@@ -24,6 +28,12 @@ TRIES = 3
 """Of a request whose connection the server closed at that moment, as it does after a hundred; each gives the same."""
 SECONDS = 600.0
 """That one request may take."""
+LOOK_SECONDS = 0.1
+"""Between two looks at whether a completion is still waited for."""
+STRIDE_SECONDS, BYTES_PER_SECOND = 0.5, 1e10
+"""Text is told about so often, where the model is read from memory at such a rate for every token."""
+MIN_STRIDE, MAX_STRIDE = 4, 32
+"""Tokens; with fewer at a time, slots would no longer be computed together."""
 
 
 class LlamaServer:
@@ -48,6 +58,9 @@ class LlamaServer:
         trained = int(header.of_model("context_length"))
         self.context = min(trained, context or MAX_CONTEXT)
         self.slots = slots
+        fitting = int(STRIDE_SECONDS * BYTES_PER_SECOND / path.stat().st_size)
+        self.stride = max(MIN_STRIDE, min(MAX_STRIDE, fitting))
+        """Tokens that are drawn in one go: by the size of the file and not by the clock, which would decide samples."""
         key = secrets.token_hex(16)
         params = xllamacpp.CommonParams()  # type: ignore[attr-defined]
         params.model.path = str(path)
@@ -62,9 +75,11 @@ class LlamaServer:
         except (RuntimeError, ValueError) as error:
             raise UnloadableError(f"llama.cpp cannot load this model: {error}", where=str(path)) from error
         limits = httpx.Limits(max_connections=slots + 2, max_keepalive_connections=slots + 2)
+        self._address = urlsplit(self._server.listening_address)
+        self._headers = {"authorization": f"Bearer {key}"}
         self._client = httpx.Client(
             base_url=self._server.listening_address,
-            headers={"authorization": f"Bearer {key}"},
+            headers=self._headers,
             timeout=SECONDS,
             limits=limits,
             trust_env=False,
@@ -87,6 +102,30 @@ class LlamaServer:
                 if not left or not isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
                     raise PonderError(f"llama.cpp does not answer: {type(error).__name__}", where=path) from error
         raise AssertionError("the last try returns or raises")
+
+    def complete(self, body: Json, cancelled: Callable[[], bool] | None) -> Json | None:
+        """Tokens that are drawn in one go; None when nobody waits for them any more, which frees their slot at once.
+
+        Raises:
+            What `post` raises.
+        """
+        if cancelled is None or self._server is None:
+            return self.post("/completion", body)
+        connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=SECONDS)
+        try:
+            content = json.dumps(body).encode()
+            connection.request("POST", "/completion", content, {**self._headers, "content-type": "application/json"})
+            with selectors.DefaultSelector() as selector:
+                selector.register(connection.sock, selectors.EVENT_READ)
+                while not selector.select(LOOK_SECONDS):
+                    if cancelled():
+                        return None
+            reply = connection.getresponse()
+            return self._read(reply.status, reply.read(), "/completion")
+        except (OSError, http.client.HTTPException) as error:
+            raise PonderError(f"llama.cpp does not answer: {type(error).__name__}", where="/completion") from error
+        finally:
+            connection.close()
 
     def close(self) -> None:
         """Give the model's memory back."""
