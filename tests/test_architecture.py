@@ -44,7 +44,7 @@ MAY_IMPORT_LATE = {"cli.py", "_commands_serve.py", "_commands_traces.py", "_comm
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 50
 TORCH_FREE = (
     *("core", "runs", "tasks", "verifiers", "rewards", "report", "audits"),
-    *("sandbox", "measure.stats", "measure.horizon", "measure.power"),
+    *("sandbox", "measure.stats", "measure.horizon", "measure.power", "engines.gguf", "engines.browser"),
 )
 TORCH_FREE_TOP = (
     *("cli", "_options", "_commands_serve", "_commands_traces", "_commands_truth", "recipe", "runner"),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, SmolLM3Config
 
 from engine_models import VOCABULARY, chat
 from ponder.backends.local import artefact_engine, open_runtime
@@ -338,22 +338,25 @@ def test_four_bits_stay_near_the_trained_model(
     assert found is not None and found.mean < 0.02 and found.agreement > 0.97
 
 
-def test_another_family_computes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [LlamaConfig, MistralConfig, Qwen2Config, SmolLM3Config])
+def test_every_family_computes_the_same(kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporter, "call", here)
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+    more: dict[str, Any] = {"sliding_window": None} if kind is MistralConfig else {}
+    config = kind(
+        vocab_size=VOCABULARY, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.2, bos_token_id=None,
-        eos_token_id=None, pad_token_id=0,
+        eos_token_id=None, pad_token_id=0, **more,
     )  # fmt: skip
-    save_model(LlamaForCausalLM(config), chat(), tmp_path / "llama")
-    engine = OnnxSampler(exporter.Onnx(form="fp32")(tmp_path / "llama", tmp_path / "out"), threads=1)
-    loaded = load_model(str(tmp_path / "llama"))
+    save_model(AutoModelForCausalLM.from_config(config), chat(), tmp_path / "model")
+    engine = OnnxSampler(exporter.Onnx(form="fp32")(tmp_path / "model", tmp_path / "out"), threads=1)
+    loaded = load_model(str(tmp_path / "model"))
     prompts: list[Messages] = [(Message(role="user", content=text),) for text in ("one two", "three", "a b c d e f")]
     sampling = Sampling(temperature=0.0, max_new_tokens=24)
     expected = LocalSampler(loaded.model, loaded.chat).generate(prompts, 1, sampling)
     found = engine.generate(prompts, 1, sampling)
     assert [group[0].tokens for group in found] == [group[0].tokens for group in expected]
+    engine.close()
 
 
 def _size(folder: Path) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ponder.core.chat import Chat
 from ponder.core.errors import PonderError, ResourceError
 from ponder.core.types import Sampling
 from ponder.engines._cohort import FORCED, Cohort, Finished, Job
@@ -18,6 +19,7 @@ from ponder.engines._drawing import Drawn, draw
 from ponder.engines._forward import Forward
 from ponder.engines._native_cache import grown
 from ponder.engines._steering import Manners, Steering
+from ponder.engines._stops import BROKEN
 
 PREFILL_TOKENS = 8192
 """Most prompt tokens of one forward pass, unless a single prompt is longer."""
@@ -303,3 +305,15 @@ def _packs(jobs: Sequence[Job]) -> Iterator[list[Job]]:
         pack.append(job)
     if pack:
         yield pack
+
+
+def completing_tokens(chat: Chat, stop: Sequence[str], vocabulary: int, device: torch.device) -> Tensor | None:
+    """(V,) tokens that can complete a stop string: only after these is a growing sample decoded."""
+    last = {text[-1] for text in stop if text}
+    if not last:
+        return None
+    if any(character.isspace() for character in last):  # some tokenizers hide spaces when a token stands alone
+        return torch.ones(vocabulary, dtype=torch.bool, device=device)
+    alone = chat.tokenizer.batch_decode([[token] for token in range(min(vocabulary, len(chat.tokenizer)))])
+    found = [any(mark in text for mark in (*last, BROKEN)) for text in alone]
+    return torch.tensor(found + [False] * (vocabulary - len(found)), device=device)

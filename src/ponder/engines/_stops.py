@@ -5,11 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-import torch
-from torch import Tensor
-
 from ponder.core.answers import THINK_CLOSE
-from ponder.core.chat import Chat
 from ponder.engines._reader import Reader
 
 BROKEN = "\ufffd"
@@ -100,15 +96,3 @@ def pieces_of(texts: Iterable[str]) -> Iterator[str]:
         if len(text) > shown:
             yield text[shown:]
             shown = len(text)
-
-
-def completing_tokens(chat: Chat, stop: Sequence[str], vocabulary: int, device: torch.device) -> Tensor | None:
-    """(V,) tokens that can complete a stop string: only after these is a growing sample decoded."""
-    last = {text[-1] for text in stop if text}
-    if not last:
-        return None
-    if any(character.isspace() for character in last):  # some tokenizers hide spaces when a token stands alone
-        return torch.ones(vocabulary, dtype=torch.bool, device=device)
-    alone = chat.tokenizer.batch_decode([[token] for token in range(min(vocabulary, len(chat.tokenizer)))])
-    found = [any(mark in text for mark in (*last, BROKEN)) for text in alone]
-    return torch.tensor(found + [False] * (vocabulary - len(found)), device=device)

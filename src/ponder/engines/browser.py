@@ -20,7 +20,7 @@ from ponder.core.errors import ConfigurationError, DataError, PonderError, Resou
 from ponder.core.protocols import Sampler, Watch
 from ponder.core.seeds import derive_seed
 from ponder.core.types import Completion, Finish, Json, Messages, Sampling, TopK, Usage
-from ponder.engines._rows import top_of_rows
+from ponder.engines._asked import top_of_rows
 from ponder.engines._stops import thinking_tokens
 from ponder.models.gguf_header import read_header
 from ponder.models.token_bytes import byte_level

@@ -12,15 +12,14 @@ from ponder.core.chat import Chat
 from ponder.core.errors import ConfigurationError, DataError
 from ponder.core.protocols import Sampler, Watch
 from ponder.core.types import Completion, Messages, Sampling, TopK
+from ponder.engines._asked import check_room, refuse_schema
 from ponder.engines._drawing import sequence_key, uniforms
 from ponder.engines._executorch.process import Program
 from ponder.engines._rows import (
     Row,
-    check_room,
     completion_of,
     drawn_tokens,
     finish_of,
-    refuse_schema,
     rows_of,
     streamed,
     top_of,

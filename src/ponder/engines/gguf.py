@@ -12,11 +12,11 @@ from queue import SimpleQueue
 from ponder.core.errors import ConfigurationError, PonderError
 from ponder.core.protocols import Sampler, Watch
 from ponder.core.types import Completion, Messages, Sampling, TopK
+from ponder.engines._asked import check_room, top_of_rows
 from ponder.engines._gguf.completing import LOWEST, Ask, Drawn, complete
 from ponder.engines._gguf.server import LlamaServer
 from ponder.engines._gguf.words import Words
 from ponder.engines._guidance import llama_grammar
-from ponder.engines._rows import check_room, top_of_rows
 from ponder.engines._steering import Manners
 from ponder.engines._stops import pieces_of
 from ponder.measure.resources import default_threads

@@ -20,11 +20,11 @@ from ponder.core.types import Completion, Finish, FloatArray, Messages, Sampling
 from ponder.engines._budget import budget
 from ponder.engines._cohort import Finished, Job
 from ponder.engines._constraint import Constraint, Grammars
-from ponder.engines._decode import Decoder, Ending, Limits
+from ponder.engines._decode import Decoder, Ending, Limits, completing_tokens
 from ponder.engines._drawing import sequence_key
 from ponder.engines._session import Session
 from ponder.engines._steering import Manners, is_followed, is_steered
-from ponder.engines._stops import Texts, completing_tokens, pieces_of
+from ponder.engines._stops import Texts, pieces_of
 from ponder.engines._support import Shape, cache_dtype, shape_of
 from ponder.models.head import check_head, hidden_states
 from ponder.models.packed import PackedLayout

@@ -16,9 +16,10 @@ import torch
 from ponder.core.errors import ConfigurationError, ResourceError
 from ponder.core.protocols import Sampler, Watch
 from ponder.core.types import Completion, Messages, Sampling, TopK
+from ponder.engines._asked import check_room, refuse_schema
 from ponder.engines._onnx.drawing import PAD, expectations, grow
 from ponder.engines._onnx.words import Words
-from ponder.engines._rows import Row, check_room, completion_of, refuse_schema, rows_of, streamed, top_of
+from ponder.engines._rows import Row, completion_of, rows_of, streamed, top_of
 from ponder.engines._stops import Texts
 from ponder.measure.resources import default_threads
 from ponder.models.genai_config import read_genai_config
