@@ -34,7 +34,7 @@ BYTES_PER_WEIGHT = 6
 
 
 class Onnx(Record):
-    """A folder of a Qwen2, Qwen3, Llama, Mistral or SmolLM3 model, made by the library's own builder.
+    """A folder of a Qwen2, Qwen3, Llama or Mistral model, made by the library's own builder.
 
     Everything that would be computed, cut into tokens or rendered otherwise there is refused.
     """

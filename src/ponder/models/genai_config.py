@@ -15,8 +15,8 @@ from ponder.core.types import Record
 
 CONFIG = "genai_config.json"
 MOST_BYTES = 2**20
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
-"""`model.type` of what is run."""
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+"""`model.type` of what is run: those whose answers were compared with the trained model's. SmolLM3's are others."""
 HARMLESS = {"log_id", "provider_options", "intra_op_num_threads", "inter_op_num_threads", "graph_optimization_level"}
 """Session options that are borne; `custom_ops_library`, for one, would load native code."""
 LARGEST = 2**31
