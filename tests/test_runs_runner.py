@@ -222,11 +222,19 @@ def test_fresh_folders() -> None:
 
 def test_a_signal_stops_between_rows_and_the_same_call_resumes() -> None:
     made = recipe(one={"rows": 30, "pause": 0.02})
-    timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+    rows = RUN / "one" / "rows.jsonl"
+
+    def interrupt() -> None:  # when a row is stored, and not after some time: a busy machine takes longer
+        deadline = time.monotonic() + 60
+        while not (rows.exists() and rows.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
     with pytest.raises(Interrupted):
         run(made)
-    timer.join()
+    thread.join()
     stored = len(list(read_rows(RUN / "one" / "rows.jsonl")))
     assert 0 < stored < 30
     assert run(made)["one"] == {"rows": 30, "begun": stored, "source": ""}

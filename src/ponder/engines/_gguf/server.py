@@ -6,6 +6,7 @@ import http.client
 import json
 import secrets
 import selectors
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,12 @@ class LlamaServer:
             connection.request("POST", "/completion", content, {**self._headers, "content-type": "application/json"})
             with selectors.DefaultSelector() as selector:
                 selector.register(connection.sock, selectors.EVENT_READ)
+                until = time.monotonic() + SECONDS
                 while not selector.select(LOOK_SECONDS):
                     if cancelled():
                         return None
+                    if time.monotonic() > until:
+                        raise TimeoutError
             reply = connection.getresponse()
             return self._read(reply.status, reply.read(), "/completion")
         except (OSError, http.client.HTTPException) as error:
