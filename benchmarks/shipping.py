@@ -1,7 +1,7 @@
 """What transformers needs for the questions of the release gate: `python -m benchmarks.shipping MODEL`, one thread.
 
-Prints the figures that `release.json` has for every engine; docs/results/releases/NAME.transformers.json holds them, and
-puts them into the table of docs/shipping.md.
+Prints the figures that `release.json` has for every engine; docs/results/releases/NAME.transformers.json holds them,
+and puts them into the table of docs/shipping.md.
 """
 
 from __future__ import annotations
