@@ -45,8 +45,14 @@ class Clients:
             "temperature": 0, "max_tokens": self._max_tokens, "stream": False,
         }  # fmt: skip
         began = time.perf_counter()
-        self._own.connection.request(
-            "POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"}
-        )
-        reply = json.loads(self._own.connection.getresponse().read())
+        try:
+            reply = self._reply(json.dumps(body))
+        except ConnectionError:  # the server closed it between two turns, as it may: once more on a new one
+            self._own.connection.close()
+            reply = self._reply(json.dumps(body))
         return int(reply["usage"]["completion_tokens"]), time.perf_counter() - began
+
+    def _reply(self, body: str) -> Any:
+        connection: HTTPConnection = self._own.connection
+        connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+        return json.loads(connection.getresponse().read())
