@@ -1,7 +1,8 @@
 """Two servers under load: Ponder's and llama.cpp's own, the same model, questions and threads.
 
 Greedy answers of pocket-teacher to questions of the six skills, asked by 1, 8 and 32 clients that each wait for one
-answer before they ask again. llama.cpp has a slot for every client, and the model as f32 or as q8_0.
+answer before they ask again. llama.cpp has a slot for every client, and the model as f32 or as q8_0. In the cases named
+`gguf` Ponder's server has llama.cpp behind it, and serves the same q8_0 file.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ CASES: dict[str, Json] = {
     "clients-1": {"clients": 1, "requests": 24},
     "clients-8": {"clients": 8, "requests": 96},
     "clients-32": {"clients": 32, "requests": 192},
+    "gguf-1": {"clients": 1, "requests": 24, "form": "q8_0"},
+    "gguf-8": {"clients": 8, "requests": 96, "form": "q8_0"},
 }
 FORMS = ("f32", "q8_0")
 MAX_TOKENS = 300
@@ -34,12 +37,14 @@ CONTEXT = 512
 def measure(name: str, asked: Namespace, folder: Path) -> Json:
     """One number of clients."""
     case, threads = CASES[name], torch.get_num_threads()
-    gguf = {form: str(_exported(form, folder)) for form in FORMS}
+    served = {"form": case["form"]} if "form" in case else {}
+    forms = (case["form"],) if served else FORMS
+    gguf = {form: str(_exported(form, folder)) for form in forms}
     problems = list(draw_problems(open_tasks(["skills"]), "test", case["requests"], 0))
     texts = [problem.messages[-1].content for problem in problems]
     plan = {**case, "model": MODEL, "gguf": gguf, "texts": texts, "max_tokens": MAX_TOKENS, "context": CONTEXT}
-    own = Side("ponder", "serve_ponder", settings={"threads": threads})
-    peers = [Side(f"llama.cpp {form}", "serve_llama", "llama", {"threads": threads, "form": form}) for form in FORMS]
+    own = Side("ponder", "serve_ponder", settings={"threads": threads, **served})
+    peers = [Side(f"llama.cpp {form}", "serve_llama", "llama", {"threads": threads, "form": form}) for form in forms]
     result = compare_choices(own, peers, plan, asked.pairs)
     own_row = result["sides"]["ponder"]  # its server is a process of its own, and the clients are not meant
     own_row["peak_bytes"] = max(turn["server_bytes"] for turn in own_row["turns"])

@@ -40,6 +40,22 @@ def against(name: str) -> str:
     return "\n".join(lines)
 
 
+def load() -> str:
+    """Servers under load: every side of every case, and the ratio of Ponder's rate to it."""
+    lines = [
+        "| case | server | tokens/s | Ponder's to it (range) | seconds for an answer: median, 9 of 10 | memory (MiB) |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for case, result in _cases("serve_load"):
+        for side, row in result["sides"].items():
+            pairs = sorted(result["ratios"].get(side, []))
+            ratio = f"{_median(pairs):.2f} ({pairs[0]:.2f} to {pairs[-1]:.2f})" if pairs else ""
+            waits = f"{row['p50_seconds']:.2f}, {row['p90_seconds']:.2f}"
+            memory = f"{row['peak_bytes'] / 2**20:,.0f}"
+            lines.append(f"| `{case}` | {side} | {row['rate']:,.0f} | {ratio} | {waits} | {memory} |")
+    return "\n".join(lines)
+
+
 def limits() -> str:
     """Shares of the machine's limits."""
     cases = dict(_cases("limits"))

@@ -81,7 +81,7 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "study": _study.study_table,
     "differences": _study.differences,
     "release": _releases.release_table,
-    **{name: getattr(_benchmark_tables, name) for name in ("ratios", "against", "limits", "growth", "waiting")},
+    **{name: getattr(_benchmark_tables, name) for name in ("ratios", "against", "load", "limits", "growth", "waiting")},
 }
 MARKED = re.compile(r"(<!-- (\w+)(?: ([\w/:.-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -100,7 +100,7 @@ def rewritten(text: str) -> str:
 def documents() -> list[Path]:
     """Documents that have generated parts."""
     cards = sorted((ROOT / "src" / "ponder" / "pocket").glob("*/README.md"))
-    names = ("results.md", "performance.md", "distillation.md", "shipping.md")
+    names = ("results.md", "performance.md", "serving.md", "distillation.md", "shipping.md")
     return [ROOT / "README.md", *(ROOT / "docs" / name for name in names), *cards]
 
 

@@ -16,7 +16,8 @@ def main() -> None:
     """Serve, then answer all questions once a turn."""
     plan = case()
     threads = {"OMP_NUM_THREADS": str(plan["threads"])}
-    command = [sys.executable, "-m", "ponder", "serve", plan["model"], "--port", "0", "--name", "model"]
+    model = plan["gguf"][plan["form"]] if "form" in plan else plan["model"]
+    command = [sys.executable, "-m", "ponder", "serve", model, "--port", "0", "--name", "model"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | threads) as server:
         assert server.stdout is not None
         port = int(server.stdout.readline().rpartition(":")[2].partition("/")[0])
