@@ -9,6 +9,8 @@ import pytest
 
 from ponder.core import offline
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: threads of one would wait for those of another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 offline.refuse_connections()
 os.environ[offline.VARIABLE] = "1"  # for children: Ponder reads it when it is imported
 for switch in offline.SWITCHES:  # a worker that inherited the guard tests as a process does that did not

@@ -90,6 +90,20 @@ def test_no_row_feels_its_neighbours(rounded: bool) -> None:
         first += count
 
 
+@pytest.mark.parametrize("rounded", [False, True])
+def test_the_number_of_threads_changes_no_state(rounded: bool) -> None:
+    """Bit by bit; the suite's workers have one thread each, a user's process as many as there are cores."""
+    need_kernels(rounded)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            found.append(states_of(Forward(model("wide_qwen3"), rounded), ROWS, TOKENS))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(found[0], other) for other in found[1:])
+
+
 def states_of(forward: Forward, rows: list[tuple[list[int], int]], tokens: torch.Tensor) -> torch.Tensor:
     """(steps, rows, width) hidden states, every prompt stored by a pass of its own."""
     jobs = [Job(i, tuple(ids), range(n), tuple(range(n))) for i, (ids, n) in enumerate(rows)]
