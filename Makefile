@@ -17,8 +17,12 @@ test: $(VENV)/.tested  ## the whole test suite
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(VENV)/.tested  ## formatting rules, types and generated documents
+	$(BIN)/ruff format --check src tests docs examples benchmarks
 	$(BIN)/ruff check src tests docs examples benchmarks
 	$(BIN)/pyright
+
+format: $(VENV)/.tested  ## every file as ruff writes it
+	$(BIN)/ruff format src tests docs examples benchmarks
 
 clean:  ## remove the environment and caches; runs stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -94,8 +94,7 @@ def main() -> None:
                 found["at"] = value(axis, found)
                 results[axis].append(found)
                 print(
-                    f"{axis} {found['at']:,.0f}: {found['rate']:,.0f} tokens/s, "
-                    f"{found['peak_bytes'] / 2**20:,.0f} MiB",
+                    f"{axis} {found['at']:,.0f}: {found['rate']:,.0f} tokens/s, {found['peak_bytes'] / 2**20:,.0f} MiB",
                     flush=True,
                 )
     publish("growth", results, asked.json)

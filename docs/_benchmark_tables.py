@@ -34,9 +34,7 @@ def against(name: str) -> str:
     for case, result in _cases(name):
         for peer, pairs in result["ratios"].items():
             ordered = sorted(pairs)
-            lines.append(
-                f"| `{case}` | {peer} | {_median(ordered):.2f} ({ordered[0]:.2f} to {ordered[-1]:.2f}) |"
-            )
+            lines.append(f"| `{case}` | {peer} | {_median(ordered):.2f} ({ordered[0]:.2f} to {ordered[-1]:.2f}) |")
     return "\n".join(lines)
 
 

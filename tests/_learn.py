@@ -32,9 +32,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny_model(
-    family: str = "qwen3", layers: int = 2, seed: int = 0, implementation: str = attention.NAME
-) -> Any:
+def tiny_model(family: str = "qwen3", layers: int = 2, seed: int = 0, implementation: str = attention.NAME) -> Any:
     """A randomly initialised model of two narrow layers."""
     attention.register()
     config = AutoConfig.for_model(

@@ -129,9 +129,7 @@ def test_worked_solutions_are_taken_apart(text: str, reasoning: str, answer: str
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(
-        st.sampled_from(
-            ["<think>", "</think>", r"\boxed{", "{", "}", "\\", "$", "<answer>", "</answer>", "####", "\n"]
-        )
+        st.sampled_from(["<think>", "</think>", r"\boxed{", "{", "}", "\\", "$", "<answer>", "</answer>", "####", "\n"])
         | st.sampled_from(["the answer is", "**", ".", " "])
         | st.text(st.characters(exclude_categories=()), max_size=4),
         max_size=25,

@@ -131,9 +131,7 @@ def test_the_check_of_imports_sees_every_spelling(module: str, statement: str) -
 
 def test_the_check_of_imports_allows_what_is_right() -> None:
     allowed = "import ponder.core.types\nfrom ponder.core import errors\nfrom ponder import __version__"
-    assert not violations(
-        "ponder.tasks.jsonl", ast.parse(allowed + "\nfrom ponder.tasks._words import HELD_OUT")
-    )
+    assert not violations("ponder.tasks.jsonl", ast.parse(allowed + "\nfrom ponder.tasks._words import HELD_OUT"))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -190,12 +188,8 @@ def test_only_plug_ins_have_the_line(path: Path) -> None:
 
 
 def test_the_kinds_of_plug_ins_are_found() -> None:
-    assert {"generate", "distill", "reinforce", "evaluate", "report", "pretrain"} <= set(
-        plugin_names("stages")
-    )
-    assert all(
-        not name.startswith("_") for kind in KINDS if (PACKAGE / kind).is_dir() for name in plugin_names(kind)
-    )
+    assert {"generate", "distill", "reinforce", "evaluate", "report", "pretrain"} <= set(plugin_names("stages"))
+    assert all(not name.startswith("_") for kind in KINDS if (PACKAGE / kind).is_dir() for name in plugin_names(kind))
 
 
 def modules_of(name: str) -> list[str]:

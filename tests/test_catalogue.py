@@ -11,8 +11,9 @@ from ponder.models.catalogue import CATALOGUE, Published, config_of, counted, pu
 def test_a_shape_has_as_many_parameters_as_the_hub_counts(model: Published) -> None:
     config = config_of(model)
     assert counted(config) == model.parameters
-    assert config.max_position_embeddings == model.context and config.tie_word_embeddings == (
-        model.fields["tie_word_embeddings"]
+    assert (
+        config.max_position_embeddings == model.context
+        and config.tie_word_embeddings == (model.fields["tie_word_embeddings"])
     )
 
 

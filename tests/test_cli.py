@@ -106,9 +106,7 @@ def test_json_events_are_lines_of_json() -> None:
     assert result.stderr == ""
 
 
-def test_plan_shows_costs_and_what_is_done(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_plan_shows_costs_and_what_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke("plan", "demo.yaml", "--set", "stage.two.rows=4000", monkeypatch=monkeypatch) == 0
     text = capsys.readouterr().out
     assert "4,000" in text and "4,003" in text and "2.0 MB" in text
@@ -151,12 +149,8 @@ def test_what_goes_wrong_has_a_code_and_one_message(
         assert not Path("runs").exists()  # nothing was started
 
 
-def test_verbose_shows_the_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert (
-        invoke("run", "demo.yaml", "--set", "stage.one.fail=key", "--verbose", monkeypatch=monkeypatch) == 1
-    )
+def test_verbose_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke("run", "demo.yaml", "--set", "stage.one.fail=key", "--verbose", monkeypatch=monkeypatch) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -183,9 +177,7 @@ def test_an_interrupt_exits_4_and_the_printed_command_resumes() -> None:
 
 def test_a_second_process_exits_3_and_names_the_first() -> None:
     arguments = ["run", "demo.yaml", "--set", "stage.one.rows=9000", "--set", "stage.one.pause=0.05"]
-    first = subprocess.Popen(
-        [sys.executable, "-m", "ponder", *arguments], env=environment(), stderr=subprocess.DEVNULL
-    )
+    first = subprocess.Popen([sys.executable, "-m", "ponder", *arguments], env=environment(), stderr=subprocess.DEVNULL)
     try:
         while not Path("runs/demo/one/rows.jsonl").exists():
             time.sleep(0.02)
@@ -291,9 +283,7 @@ def test_the_command_to_resume_a_single_stage_names_its_folder(monkeypatch: pyte
     assert _cli_run._command_without_folder() == ["ponder", "generate", "--model", "m"]
 
 
-def test_tasks_are_listed_and_shown(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tasks_are_listed_and_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke("tasks", "--json", monkeypatch=monkeypatch) == 0
     rows = json.loads(capsys.readouterr().out)
     assert all(row["about"] for row in rows) and "arithmetic" in {row["task"] for row in rows}
@@ -322,9 +312,7 @@ plugin = same
 """
 
 
-def test_verify_writes_one_verdict_per_row(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify_writes_one_verdict_per_row(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     Path("lab/same.py").write_text(VERIFIER)
     monkeypatch.delitem(sys.modules, "lab.same", raising=False)
     rows = [{"answer": "1", "response": "1"}, {"answer": "1", "response": "2", "id": "b"}]
@@ -364,9 +352,7 @@ def test_a_bad_case_is_named_by_file_and_line_and_never_shown(
     Path("lab/same.py").write_text(VERIFIER)
     monkeypatch.delitem(sys.modules, "lab.same", raising=False)
     Path("cases.jsonl").write_bytes(b'{"answer": "1", "response": "1"}\n' + row + b"\n")
-    assert (
-        invoke("verify", "cases.jsonl", "--verifier", "lab.same", "--out", "v", monkeypatch=monkeypatch) == 2
-    )
+    assert invoke("verify", "cases.jsonl", "--verifier", "lab.same", "--out", "v", monkeypatch=monkeypatch) == 2
     errors = capsys.readouterr().err
     assert "cases.jsonl:2" in errors and "SECRET" not in errors and not Path("v").exists()
 
@@ -418,9 +404,7 @@ def test_chat_over_a_pipe_remembers_the_conversation(
     assert speaker.asked[1][1].content == "it is <4"
 
 
-def test_thinking_is_dimmed_in_a_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_thinking_is_dimmed_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     _cli_chat._show(Speaker().stream([], Sampling()))
@@ -451,13 +435,9 @@ def test_an_engine_that_cannot_stream_answers_at_once(capsys: pytest.CaptureFixt
     assert list(_cli_chat._stream(Silent(), [], Sampling())) == ["whole"]  # type: ignore[arg-type]
 
 
-def test_a_missing_package_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "rich.console", None)
-    for name in [
-        name for name in sys.modules if name.startswith("ponder._cli_run") or name == "ponder.runs.log"
-    ]:
+    for name in [name for name in sys.modules if name.startswith("ponder._cli_run") or name == "ponder.runs.log"]:
         monkeypatch.delitem(sys.modules, name)
     for name in ("ponder._cli_run", "ponder.runner", "ponder.recipe", "ponder.stages._stage"):
         monkeypatch.delitem(sys.modules, name, raising=False)

@@ -39,9 +39,7 @@ def test_shipped_models_are_checked(tmp_path: Path) -> None:
 
 
 def test_every_finding_that_is_not_well_has_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        doctor, "find_spec", lambda name: None
-    )  # as if nothing optional, nor torch, were there
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)  # as if nothing optional, nor torch, were there
     monkeypatch.setattr(doctor, "package_versions", lambda: {"torch": None, "numpy": "2.0"})
     monkeypatch.setattr(doctor, "free_bytes", lambda path: 10)
     monkeypatch.setattr(doctor, "_memory_bytes", lambda: (10, 10))

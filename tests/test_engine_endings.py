@@ -161,9 +161,7 @@ def test_stream_adds_up_to_the_text() -> None:
 
 def test_watch_sees_everything() -> None:
     calls: list[tuple[int, int]] = []
-    completions = flat(
-        sampler().generate(PROMPTS, 3, SAMPLING, lambda done, drawn: calls.append((done, drawn)))
-    )
+    completions = flat(sampler().generate(PROMPTS, 3, SAMPLING, lambda done, drawn: calls.append((done, drawn))))
     assert calls == sorted(calls)
     assert calls[-1] == (12, sum(len(completion.tokens or ()) for completion in completions))
     assert all(completion.seconds > 0 for completion in completions)
@@ -239,9 +237,7 @@ SMALL = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "p
 @pytest.mark.parametrize(
     "config",
     [
-        Lfm2Config(
-            **SMALL, num_attention_heads=4, num_key_value_heads=2, layer_types=["conv", "full_attention"]
-        ),
+        Lfm2Config(**SMALL, num_attention_heads=4, num_key_value_heads=2, layer_types=["conv", "full_attention"]),
         MambaConfig(**SMALL, state_size=4),
     ],
     ids=lambda config: config.model_type,

@@ -27,9 +27,7 @@ def expected(family: str, messages: list[Message]) -> list[int]:
         max_new_tokens=NEW, do_sample=False, eos_token_id=sorted(chat().stop_ids), pad_token_id=0
     )
     with torch.inference_mode():
-        out = model(family, "eager").generate(
-            ids, attention_mask=torch.ones_like(ids), generation_config=settings
-        )
+        out = model(family, "eager").generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
     return out[0, ids.shape[1] :].tolist()
 
 
@@ -59,9 +57,7 @@ def test_logprobs_equal_a_full_forward_pass(family: str) -> None:
         for completion in group:
             prompt, drawn = list(completion.prompt_tokens or ()), list(completion.tokens or ())
             with torch.inference_mode():
-                scores = (
-                    model(family, "eager")(torch.tensor([prompt + drawn])).logits[0].float().log_softmax(-1)
-                )
+                scores = model(family, "eager")(torch.tensor([prompt + drawn])).logits[0].float().log_softmax(-1)
             want = scores[len(prompt) - 1 : -1].gather(-1, torch.tensor(drawn)[:, None])[:, 0]
             np.testing.assert_allclose(completion.logprobs, want, atol=1e-4)
             reference = LocalReference(model(family)).logprobs([prompt + drawn, prompt])
@@ -81,14 +77,10 @@ def test_a_group_begins_as_a_smaller_group_does() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "limits", [{"max_batch": 1}, {"max_batch": 3}, {"max_batch": 7}, {"budget_bytes": 200_000}]
-)
+@pytest.mark.parametrize("limits", [{"max_batch": 1}, {"max_batch": 3}, {"max_batch": 7}, {"budget_bytes": 200_000}])
 def test_limits_change_no_token(limits: dict[str, int]) -> None:
     prompts = [*PROMPTS, *(user(f"{n} coins") for n in range(5))]
-    assert tokens(sampler(**limits).generate(prompts, 4, DRAWN)) == tokens(
-        sampler().generate(prompts, 4, DRAWN)
-    )
+    assert tokens(sampler(**limits).generate(prompts, 4, DRAWN)) == tokens(sampler().generate(prompts, 4, DRAWN))
 
 
 def test_samples_and_seeds_differ() -> None:

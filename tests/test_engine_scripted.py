@@ -24,9 +24,7 @@ def texts(sampler: object, prompts: list[str], samples: int) -> list[list[str]]:
 
 def test_a_mapping_a_function_and_a_file(tmp_path: Path) -> None:
     assert texts(engine({"a": "1", "b": ["2", "3"]}), ["b", "a"], 3) == [["2", "3", "2"], ["1", "1", "1"]]
-    assert texts(engine(lambda messages, sample: f"{messages[-1].content}{sample}STOP!"), ["x"], 2) == [
-        ["x0", "x1"]
-    ]
+    assert texts(engine(lambda messages, sample: f"{messages[-1].content}{sample}STOP!"), ["x"], 2) == [["x0", "x1"]]
     path = tmp_path / "script.jsonl"
     rows = [
         {"prompt": "a", "response": "1"},

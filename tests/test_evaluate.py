@@ -102,8 +102,7 @@ class Fake:
         if watch is not None:
             watch(1, 10)
         return [
-            [self._complete(messages[0].content, index, sampling) for index in range(samples)]
-            for messages in prompts
+            [self._complete(messages[0].content, index, sampling) for index in range(samples)] for messages in prompts
         ]
 
     def _complete(self, prompt: str, index: int, sampling: Sampling) -> Completion:
@@ -114,9 +113,7 @@ class Fake:
         usage = Usage(prompt_tokens=5, completion_tokens=12, thinking_tokens=7)
         finish = Finish.LENGTH if cut and not good else Finish.STOP
         tokens = (1, 2, 3)
-        return Completion(
-            text=text, finish=finish, tokens=tokens, usage=usage, seconds=python_rng(id(usage)).random()
-        )
+        return Completion(text=text, finish=finish, tokens=tokens, usage=usage, seconds=python_rng(id(usage)).random())
 
 
 @pytest.fixture
@@ -212,9 +209,7 @@ def test_a_finished_evaluation_opens_no_model(tmp_path: Path, open_fake: Callabl
     assert stage()(context(tmp_path)) == first and Fake.calls == 0
 
 
-def test_another_evaluation_never_continues_stored_traces(
-    tmp_path: Path, open_fake: Callable[..., None]
-) -> None:
+def test_another_evaluation_never_continues_stored_traces(tmp_path: Path, open_fake: Callable[..., None]) -> None:
     first = stage(limit=50)(context(tmp_path))
     second = stage(limit=60)(context(tmp_path))
     assert second["evaluation"] != first["evaluation"] and second["models"][0]["n"] == 60
@@ -252,17 +247,13 @@ def test_identity_follows_problems_sampling_and_rules(
         return stage(limit=5, **fields)(context(tmp_path / name))["evaluation"]
 
     base = identity("a")
-    assert identity("b", models=["strong"]) == base, (
-        "which models are compared changes nothing about the measure"
-    )
+    assert identity("b", models=["strong"]) == base, "which models are compared changes nothing about the measure"
     assert identity("c", seed=1) != base and identity("d", max_new_tokens=9) != base
     monkeypatch.setattr(evaluate, "_sources", lambda tasks: iter(["another answer rule"]))
     assert identity("e") != base
 
 
-def test_unknown_is_in_no_rate_and_withholds_the_score(
-    tmp_path: Path, open_fake: Callable[..., None]
-) -> None:
+def test_unknown_is_in_no_rate_and_withholds_the_score(tmp_path: Path, open_fake: Callable[..., None]) -> None:
     summary = stage(tasks=[{"unknown": 20}], splits=("test",))(context(tmp_path))
     (weak, strong) = summary["models"]
     assert weak["n"] == strong["n"] == 80 and weak["answers"] == 100
@@ -336,12 +327,8 @@ def test_rows_cover_tasks_skills_and_steps_once() -> None:
     answers = [answer("m", i, i % 2 == 0, skill="ab"[i % 2], steps=i % 3) for i in range(30)]
     places = [(row["task"], row["skill"], row["steps"]) for row in model_rows(answers)]
     assert len(set(places)) == len(places)
-    assert (
-        places[0] == (None, None, None) and ("task", None, None) in places and ("task", "a", None) in places
-    )
-    (row,) = [
-        row for row in model_rows(answers) if (row["task"], row["skill"], row["steps"]) == ("task", "a", None)
-    ]
+    assert places[0] == (None, None, None) and ("task", None, None) in places and ("task", "a", None) in places
+    (row,) = [row for row in model_rows(answers) if (row["task"], row["skill"], row["steps"]) == ("task", "a", None)]
     assert row["n"] == 15 and row["accuracy"] == 1
     single = {(row["task"], row["skill"]) for row in model_rows([answer("m", 1, True, skill="a")])}
     assert single == {(None, None), ("task", "a")}
@@ -361,9 +348,7 @@ def test_summary_of_single_samples_is_wilson() -> None:
 
 
 def test_pairs_use_only_problems_that_both_answered() -> None:
-    answers = [answer("a", i, False) for i in range(10)] + [
-        answer("b", i, True) for i in range(8)
-    ]
+    answers = [answer("a", i, False) for i in range(10)] + [answer("b", i, True) for i in range(8)]
     (row,) = pair_rows(answers, [("a", "b")])
     assert row["n"] == 8 and row["difference"] == 1 and row["wording"].startswith("b is higher")
     (alone,) = pair_rows(answers[:10], [("a", "c")])
@@ -372,17 +357,11 @@ def test_pairs_use_only_problems_that_both_answered() -> None:
 
 
 def test_footprint_reads_headers_only(tmp_path: Path) -> None:
-    save_file(
-        {"w": np.zeros((3, 4), np.float32), "b": np.zeros(4, np.float16)}, tmp_path / "model.safetensors"
-    )
-    save_file(
-        {"v": np.zeros((2, 2, 2), np.float32)}, tmp_path / "second.safetensors", metadata={"format": "pt"}
-    )
+    save_file({"w": np.zeros((3, 4), np.float32), "b": np.zeros(4, np.float16)}, tmp_path / "model.safetensors")
+    save_file({"v": np.zeros((2, 2, 2), np.float32)}, tmp_path / "second.safetensors", metadata={"format": "pt"})
     (tmp_path / "config.json").write_text("{}")
     size = footprint(tmp_path)
-    assert size.parameters == 24 and size.disk_bytes == sum(
-        path.stat().st_size for path in tmp_path.iterdir()
-    )
+    assert size.parameters == 24 and size.disk_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
     assert footprint(tmp_path / "config.json").parameters is None
     (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 40)
     with pytest.raises(ValueError, match="not a safetensors"):

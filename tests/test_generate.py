@@ -251,9 +251,7 @@ class Served:
 def test_a_served_teacher_keeps_its_purchases_and_tells_its_account(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        _teachers, "open_sampler", lambda model, *, purchases, caps: Served(model, purchases, caps)
-    )
+    monkeypatch.setattr(_teachers, "open_sampler", lambda model, *, purchases, caps: Served(model, purchases, caps))
     model = {"api": "openai:big@http://127.0.0.1:1/v1", "worked": "solutions"}
     with pytest.raises(Interrupted, match="cap on cost"):
         run(tmp_path, model=model, cost_limit=7)

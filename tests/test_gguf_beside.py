@@ -72,7 +72,7 @@ TRIMMED = (
 )
 REFUSING = "{{ raise_exception('no') }}"
 QUOTED = (
-    "{% for m in messages %}\"\"\"{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    '{% for m in messages %}"""{{ m.role }}: {{ m.content }}\n{% endfor %}'
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
 

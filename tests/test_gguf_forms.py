@@ -194,9 +194,7 @@ def test_a_quantiser_that_makes_something_else_is_found_out(monkeypatch: pytest.
     assert found.value.where == "blk.0" and "ponder[gguf]" in found.value.fix
 
 
-def test_a_scale_that_is_not_finite_is_found_out(
-    tmp_path: Path, folders: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_scale_that_is_not_finite_is_found_out(tmp_path: Path, folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = blocks._by_llama
 
     def broken(values: FloatArray, *others: Any) -> Any:

@@ -112,9 +112,7 @@ def test_a_finished_run_does_nothing_more(tmp_path: Path) -> None:
     assert first["steps"] == STEPS and first["tokens"] == sum(row["tokens"] for row in rows)
 
 
-def test_a_stop_is_answered_after_a_checkpoint_and_resumes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_is_answered_after_a_checkpoint_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path / "calm", every=100)
     with monkeypatch.context() as patch:
         patch.setattr(fitting, "stop_requested", lambda: True)
@@ -151,9 +149,7 @@ def _remove(file: Path) -> None:
 
 @pytest.mark.parametrize("damage", [_cut, _empty, _flip, _remove])
 @pytest.mark.parametrize("name", ["state.safetensors", "manifest.json"])
-def test_a_damaged_checkpoint_is_passed_over_by_name(
-    tmp_path: Path, damage: Callable[[Path], None], name: str
-) -> None:
+def test_a_damaged_checkpoint_is_passed_over_by_name(tmp_path: Path, damage: Callable[[Path], None], name: str) -> None:
     run(tmp_path / "calm")
     with pytest.raises(Killed):
         run(tmp_path / "hurt", die_at=5)
@@ -223,9 +219,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_can_be_resumed(
     assert result(tmp_path / "full") == result(tmp_path / "calm")
 
 
-def test_a_run_whose_checkpoints_would_not_fit_does_not_begin(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_whose_checkpoints_would_not_fit_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "free_bytes", lambda _: 20_000)
     with pytest.raises(ResourceError, match="disk is full"):
         run(tmp_path)

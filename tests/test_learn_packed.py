@@ -37,13 +37,9 @@ def test_packed_logits_are_those_of_each_sequence_alone(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["qwen3", "mistral", "gemma2"])
-def test_a_shared_prompt_gives_the_gradient_of_separate_ones(
-    family: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shared_prompt_gives_the_gradient_of_separate_ones(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = [
-        policy_example(
-            random_tokens(p, 100 + p) + random_tokens(n, 7 * n + p), p, advantage=n - 4.5, ref_logprob=-1.5
-        )
+        policy_example(random_tokens(p, 100 + p) + random_tokens(n, 7 * n + p), p, advantage=n - 4.5, ref_logprob=-1.5)
         for p in (6, 7, 3)
         for n in (9, 1, 4, 3)
     ] + [

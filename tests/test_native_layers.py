@@ -98,9 +98,7 @@ def test_gated(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("window", [None, 2, 40])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_attention(
-    dtype: torch.dtype, shape: Any, window: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_attention(dtype: torch.dtype, shape: Any, window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     trunks, branches = shape
     tokens = sum(trunks) + sum(map(sum, branches))
     inputs = [random(tokens, heads, DIM, dtype=dtype, seed=seed) for seed, heads in enumerate((6, 2, 2))]

@@ -25,9 +25,7 @@ class Constant:
 
 
 def trace(reward: float | None, tokens: tuple[int, ...] | None = (1, 2, 3), **fields: Any) -> Trace:
-    verdict = (
-        Verdict.unknown("?") if reward is None else Verdict.correct().model_copy(update={"reward": reward})
-    )
+    verdict = Verdict.unknown("?") if reward is None else Verdict.correct().model_copy(update={"reward": reward})
     given = {"prompt_tokens": PROMPT, "tokens": tokens, "logprobs": (-0.5,) * len(tokens or ())}
     return Trace(problem=PROBLEM, completion=Completion(text="", **(given | fields)), verdict=verdict)
 
@@ -41,9 +39,7 @@ def advantages(examples: Sequence[Example]) -> list[float]:
     return [float(e.advantage[-1]) for e in examples]
 
 
-def softmax_gradient(
-    theta: np.ndarray, completions: list[tuple[int, ...]], weights: list[list[float]]
-) -> np.ndarray:
+def softmax_gradient(theta: np.ndarray, completions: list[tuple[int, ...]], weights: list[list[float]]) -> np.ndarray:
     """By hand: the policy draws every token from softmax(theta), so d log p(a) / d theta = onehot(a) - p."""
     p = np.exp(theta) / np.exp(theta).sum()
     total = np.zeros_like(theta)
@@ -74,9 +70,7 @@ REWARDS = [1.0, 0.0, 0.25]
 MEAN = 1.25 / 3
 STD = np.sqrt(sum((r - MEAN) ** 2 for r in REWARDS) / 2)
 BY_HAND = {
-    "grpo": [
-        [(r - MEAN) / (STD + 1e-4) / len(o) / 3] * len(o) for r, o in zip(REWARDS, COMPLETIONS, strict=True)
-    ],
+    "grpo": [[(r - MEAN) / (STD + 1e-4) / len(o) / 3] * len(o) for r, o in zip(REWARDS, COMPLETIONS, strict=True)],
     "dr_grpo": [[(r - MEAN) / (3 * 100)] * len(o) for r, o in zip(REWARDS, COMPLETIONS, strict=True)],
     "rloo": [[(r - (1.25 - r) / 2) / 3] * len(o) for r, o in zip(REWARDS, COMPLETIONS, strict=True)],
 }
@@ -103,10 +97,7 @@ def test_gradient_agrees_with_finite_differences_of_the_surrogate(name: str) -> 
     def loss(at: np.ndarray) -> float:
         gap = logprobs(at) - logprobs(theta)
         return (
-            -sum(
-                float((e.pg_weight * e.advantage * np.exp(gap[e.tokens % VOCABULARY])).sum())
-                for e in examples
-            )
+            -sum(float((e.pg_weight * e.advantage * np.exp(gap[e.tokens % VOCABULARY])).sum()) for e in examples)
             / share
         )
 
@@ -228,6 +219,4 @@ def test_completions_of_a_stranger_cannot_train_a_policy(field: str) -> None:
 
 
 def test_grpo_divides_by_the_deviation_of_a_sample() -> None:
-    assert advantages(credit("grpo", [trace(1.0), trace(0.0)])) == pytest.approx(
-        [0.70701, -0.70701], abs=1e-4
-    )
+    assert advantages(credit("grpo", [trace(1.0), trace(0.0)])) == pytest.approx([0.70701, -0.70701], abs=1e-4)

@@ -41,9 +41,7 @@ def test_there_are_skills() -> None:
 
 @each_skill
 def test_train_and_every_other_split_never_overlap(name: str) -> None:
-    trained = {
-        str(problem.meta["canonical"]) for seed in (7, 8) for problem in drawn(name, "train", 120, seed)
-    }
+    trained = {str(problem.meta["canonical"]) for seed in (7, 8) for problem in drawn(name, "train", 120, seed)}
     assert not any(is_held_out(str(canonical)) for canonical in trained)
     for split in SPLITS[1:]:
         held_out = {str(problem.meta["canonical"]) for problem in drawn(name, split)}
@@ -81,9 +79,7 @@ def test_every_number_of_steps_is_equally_frequent(name: str) -> None:
 
 @each_skill
 def test_longer_problems_have_more_steps_than_trained_on(name: str) -> None:
-    assert {int(str(problem.meta["steps"])) for problem in drawn(name, "longer")} == set(
-        range(7, MAX_STEPS + 1)
-    )
+    assert {int(str(problem.meta["steps"])) for problem in drawn(name, "longer")} == set(range(7, MAX_STEPS + 1))
 
 
 @each_skill

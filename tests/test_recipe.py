@@ -89,9 +89,7 @@ def test_byte_order_mark_aliases_and_merge_keys_are_fine() -> None:
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)
-@given(
-    st.binary(max_size=60) | st.text(alphabet="abn:{}[]-&*!|>'\"#?%@,~ \n\t0.", max_size=40).map(str.encode)
-)
+@given(st.binary(max_size=60) | st.text(alphabet="abn:{}[]-&*!|>'\"#?%@,~ \n\t0.", max_size=40).map(str.encode))
 @example(b"? a\n: b")
 @example(b"name: x\nstage: {a: {use: [1]}}")
 def test_no_bytes_crash_the_reader(data: bytes) -> None:
@@ -166,9 +164,7 @@ def test_a_stage_reads_only_earlier_stages() -> None:
     assert "the later stage 'two'" in refused(recipe("source: two", "")).what
     assert "reads itself" in refused(recipe("", "sources: {a: two}")).what
     error = refused(recipe("", "source: onee"))
-    assert (
-        "there is no stage 'onee'" in error.what and "'one'" in error.fix and error.where == "recipe.yaml:4"
-    )
+    assert "there is no stage 'onee'" in error.what and "'one'" in error.fix and error.where == "recipe.yaml:4"
 
 
 def test_overrides_win_and_are_named_in_errors() -> None:

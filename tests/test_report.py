@@ -42,9 +42,7 @@ class Steps:
     def steps(self, problem: Problem, response: str) -> list[StepVerdict]:
         lines = [line for line in response.splitlines() if line.startswith("Step")]
         return [
-            StepVerdict(
-                index=i, text=line, outcome=Outcome.WRONG if "!" in line else Outcome.CORRECT, reason="sum"
-            )
+            StepVerdict(index=i, text=line, outcome=Outcome.WRONG if "!" in line else Outcome.CORRECT, reason="sum")
             for i, line in enumerate(lines)
         ]
 
@@ -54,24 +52,14 @@ def make_trace(model: str, problem: Problem, right: float, sample: int, prefix: 
     steps = int(str(problem.meta["steps"]))
     good = rng.random() < right ** (0.4 + steps / 5)
     cut = not good and rng.random() < 0.15
-    thought = [
-        f"Step {i + 1}: {3 * i} + 4 = {3 * i + (4 if good or i != steps // 2 else 5)}" for i in range(steps)
-    ]
+    thought = [f"Step {i + 1}: {3 * i} + 4 = {3 * i + (4 if good or i != steps // 2 else 5)}" for i in range(steps)]
     thought = [line + ("!" if not good and i == steps // 2 else "") for i, line in enumerate(thought)]
     silent = model == "pocket-base" and rng.random() < 0.8
     text = "" if silent else "<think>\n" + "\n".join(thought) + ("" if cut else "\n</think>\n\n")
     text = prefix + text + ("" if cut else f"The answer is {7 if good else 8}.")
-    verdict = (
-        Verdict.correct("7")
-        if good
-        else Verdict.wrong(None if cut else "8", "truncated" if cut else "different")
-    )
-    usage = Usage(
-        prompt_tokens=40, completion_tokens=len(text) // 3, thinking_tokens=0 if silent else len(text) // 4
-    )
-    completion = Completion(
-        text=text, finish=Finish.LENGTH if cut else Finish.STOP, usage=usage, seconds=rng.random()
-    )
+    verdict = Verdict.correct("7") if good else Verdict.wrong(None if cut else "8", "truncated" if cut else "different")
+    usage = Usage(prompt_tokens=40, completion_tokens=len(text) // 3, thinking_tokens=0 if silent else len(text) // 4)
+    completion = Completion(text=text, finish=Finish.LENGTH if cut else Finish.STOP, usage=usage, seconds=rng.random())
     return Trace(problem=problem, completion=completion, verdict=verdict, sampler=model)
 
 
@@ -180,9 +168,7 @@ def checked(text: str) -> Page:
     assert page.tags.count("script") == 2 and not {"img", "iframe", "link", "object"} & set(page.tags)
     assert not [a for a in page.attributes if a[1].startswith("on") or a[1] in ("src", "style")]
     assert all(value.startswith("#") for _, name, value in page.attributes if name == "href" and value)
-    policy = next(
-        value for _, name, value in page.attributes if name == "content" and "default-src" in (value or "")
-    )
+    policy = next(value for _, name, value in page.attributes if name == "content" and "default-src" in (value or ""))
     for tag, content in (("script", page.contents["script"][1]), ("style", page.contents["style"][0])):
         digest = b64encode(hashlib.sha256(content.encode()).digest()).decode()
         assert f"{tag}-src 'sha256-{digest}'" in str(policy)
@@ -245,9 +231,7 @@ def test_hostile_names_and_texts_stay_text(tmp_path: Path) -> None:
     page = checked(text)
     assert "\x00" not in text and "&lt;/script&gt;" in text
     data = json.loads(page.contents["script"][0])
-    assert any(
-        "onerror" in part for p in data["problems"] for a in p["answers"].values() for _, part in a["text"]
-    )
+    assert any("onerror" in part for p in data["problems"] for a in p["answers"].values() for _, part in a["text"])
     assert "{{ 7*7 }}" in text and "</script><script>" not in text.replace("</script>\n<script>", "")
 
 
@@ -269,14 +253,10 @@ def test_long_training_is_thinned_but_keeps_its_extremes(tmp_path: Path) -> None
     folder.mkdir(parents=True)
     values = [float(i % 7) for i in range(20_000)]
     values[12_345] = 99.0
-    (folder / "metrics.jsonl").write_text(
-        "".join(f'{{"step": {i}, "loss": {v}}}\n' for i, v in enumerate(values))
-    )
+    (folder / "metrics.jsonl").write_text("".join(f'{{"step": {i}, "loss": {v}}}\n' for i, v in enumerate(values)))
     points = training_curves(tmp_path)["train"][0].points
     assert len(points) <= 160 and max(point[3] for point in points) == 99.0
-    assert sum(point[1] for point in points) / len(points) == pytest.approx(
-        sum(values) / len(values), abs=0.1
-    )
+    assert sum(point[1] for point in points) / len(points) == pytest.approx(sum(values) / len(values), abs=0.1)
 
 
 def test_browser_is_bounded_and_shows_what_is_rare(tmp_path: Path) -> None:
@@ -327,12 +307,8 @@ def test_numbers_are_counted_from_traces_alone(tmp_path: Path) -> None:
     assert [row["model"] for row in rows] == list(MODELS) and all(row["n"] == 60 for row in rows)
     for row in rows:
         index = list(MODELS).index(row["model"]) + 1
-        traces = [
-            json.loads(line) for line in (run / "evaluate" / f"traces-{index}.jsonl").read_text().splitlines()
-        ]
-        right = sum(
-            t["verdict"]["outcome"] == "correct" for t in traces if t["problem"]["meta"]["split"] == "test"
-        )
+        traces = [json.loads(line) for line in (run / "evaluate" / f"traces-{index}.jsonl").read_text().splitlines()]
+        right = sum(t["verdict"]["outcome"] == "correct" for t in traces if t["problem"]["meta"]["split"] == "test")
         assert row["accuracy"] == pytest.approx(right / 60) and row["low"] <= row["accuracy"] <= row["high"]
     assert {(p["a"], p["b"]) for p in before["pairs"]} >= {
         ("pocket-base", "distilled"),
@@ -369,9 +345,7 @@ def test_table_is_aligned_and_cannot_move_the_cursor(tmp_path: Path) -> None:
     block = text.splitlines()[1:4]
     assert len({line.index("  ") > 0 for line in block}) == 1 and len({len(line) for line in block}) == 1
     assert re.search(r"no difference shown|p [<=]", text)
-    assert (
-        table({"evaluations": [], "models": [], "pairs": [], "costs": []}) == "no evaluation in this run yet"
-    )
+    assert table({"evaluations": [], "models": [], "pairs": [], "costs": []}) == "no evaluation in this run yet"
 
 
 def test_charts_survive_their_edges() -> None:

@@ -11,9 +11,7 @@ from ponder.core.types import Completion, Finish, Problem, Trace, Usage, Verdict
 
 def trace(text: str, verdict: Verdict | None = None, **fields: Any) -> Trace:
     problem = Problem(id="p", task="t", prompt="q", answer=1)
-    return Trace(
-        problem=problem, completion=Completion(text=text, **fields), verdict=verdict or Verdict.correct()
-    )
+    return Trace(problem=problem, completion=Completion(text=text, **fields), verdict=verdict or Verdict.correct())
 
 
 def pay(name: str, text: str, *, completion: dict[str, Any] | None = None, **settings: Any) -> float:
@@ -56,9 +54,7 @@ def test_format_pays_one_closed_thought_and_an_answer(text: str, paid: float) ->
     assert pay("format", text, completion={"finish": Finish.LENGTH}) == 0.0
 
 
-@pytest.mark.parametrize(
-    ("length", "paid"), [(0, 0.0), (60, 0.0), (70, -0.25), (80, -0.5), (100, -1.0), (500, -1.0)]
-)
+@pytest.mark.parametrize(("length", "paid"), [(0, 0.0), (60, 0.0), (70, -0.25), (80, -0.5), (100, -1.0), (500, -1.0)])
 def test_length_falls_in_a_line_before_the_limit(length: int, paid: float) -> None:
     settings = {"max_tokens": 100, "cushion": 40}
     assert pay("length", "", completion={"tokens": tuple(range(length))}, **settings) == pytest.approx(paid)

@@ -33,9 +33,7 @@ def test_files_are_private_whatever_the_umask(tmp_path: Path, umask: int) -> Non
             (folder / "weights").write_bytes(b"w")
     finally:
         os.umask(before)
-    assert (
-        mode(tmp_path / "new") == mode(tmp_path / "new" / "deep") == mode(tmp_path / "new" / "model") == 0o700
-    )
+    assert mode(tmp_path / "new") == mode(tmp_path / "new" / "deep") == mode(tmp_path / "new" / "model") == 0o700
     assert mode(tmp_path / "new" / "deep" / "file") == mode(tmp_path / "new" / "model" / "weights") == 0o600
 
 

@@ -110,9 +110,7 @@ KEYS = st.sampled_from(["a", "b", "c", "long key"])
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.lists(st.dictionaries(KEYS, VALUES, min_size=1, max_size=3), max_size=5))
-def test_parquet_holds_the_same_rows(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
-) -> None:
+def test_parquet_holds_the_same_rows(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]) -> None:
     journal = Journal(tmp_path_factory.mktemp("seal") / "j.jsonl")
     journal.append_all(rows)
     assert list(read_rows(journal.seal())) == rows
@@ -120,9 +118,7 @@ def test_parquet_holds_the_same_rows(
 
 def test_sealed_scalars_are_typed_columns(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.jsonl")
-    journal.append_all(
-        {"n": n, "share": n / 2 if n % 2 else 1, "tags": ["x"], "note": "a"} for n in range(3000)
-    )
+    journal.append_all({"n": n, "share": n / 2 if n % 2 else 1, "tags": ["x"], "note": "a"} for n in range(3000))
     schema = module.pq.read_schema(journal.seal())
     assert [str(kind) for kind in schema.types] == ["int64", "double", "string", "string"]
 

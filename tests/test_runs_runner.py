@@ -261,9 +261,7 @@ def test_killed_at_any_moment_the_run_ends_the_same(monkeypatch: pytest.MonkeyPa
         time.sleep(0.02 + 0.06 * attempt)
         process.kill()
         process.wait()
-    assert (
-        subprocess.run(command, env=os.environ | {"PYTHONPATH": source}, capture_output=True).returncode == 0
-    )
+    assert subprocess.run(command, env=os.environ | {"PYTHONPATH": source}, capture_output=True).returncode == 0
     for name in ("one", "two"):
         numbers = [row["n"] for row in read_rows(RUN / name / "rows.jsonl")]
         assert numbers == list(range(40))

@@ -136,9 +136,7 @@ def event(kind: str, verb: str, amount: int, groups: int = 1) -> dict[str, objec
     return {"kind": kind, "verb": verb, "amount": amount, "groups": groups}
 
 
-TRADE = story(
-    event("gain", "finds", 7), event("loss", "gives", 3), event("twice", "", 2), event("gain", "buys", 4)
-)
+TRADE = story(event("gain", "finds", 7), event("loss", "gives", 3), event("twice", "", 2), event("gain", "buys", 4))
 
 
 @pytest.mark.parametrize(

@@ -364,9 +364,7 @@ def test_guessing_without_reasoning_seldom_works() -> None:
 def test_the_splits_are_what_they_say() -> None:
     by_split = {split: list(TASK.problems(split, 120, seed=4)) for split in SPLITS}
     canonical = {split: {str(p.meta["canonical"]) for p in rows} for split, rows in by_split.items()}
-    assert all(
-        is_held_out(text) == (split != "train") for split, texts in canonical.items() for text in texts
-    )
+    assert all(is_held_out(text) == (split != "train") for split, texts in canonical.items() for text in texts)
     assert not canonical["train"] & canonical["test"]
     assert {int(str(p.meta["steps"])) for p in by_split["longer"]} == set(range(7, 17))
     assert by_split["train"] == list(TASK.problems("train", 120, seed=4))

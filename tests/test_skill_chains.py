@@ -70,9 +70,7 @@ def read(prompt: str) -> set[str]:
     sentences = [part.strip("-* ") for part in re.split(r"[.?:\n]\"?(?: |$|\n)|\n", prompt)]
     links = [found for found in map(link, sentences) if found]
     remark = re.compile(r"(?:Today |Some say that )?(?:[Tt]he )?\w+ is \w+")
-    rest = " ".join(
-        sentence for sentence in sentences if not link(sentence) and not remark.fullmatch(sentence)
-    )
+    rest = " ".join(sentence for sentence in sentences if not link(sentence) and not remark.fullmatch(sentence))
     entities = {name for pair in links for name in pair}
     starts = {name for name in entities if re.search(rf"\b{name}\b", rest, re.IGNORECASE)}
     assert len(starts) == 1, (prompt, starts)
@@ -143,9 +141,7 @@ def test_every_corrupted_name_or_number_is_the_first_wrong_step() -> None:
         lines = lines_of(problem)
         others = [*sorted({name for pair in links_of(problem) for name in pair}), "the moon", "Zed"]
         for index, line in enumerate(lines):
-            broken = [
-                re.sub(rf"\b{name}\b", other, line) for name in names_in(line, problem) for other in others
-            ]
+            broken = [re.sub(rf"\b{name}\b", other, line) for name in names_in(line, problem) for other in others]
             broken += [
                 re.sub(r"\d+", str(int(number) + change), line, count=1)
                 for number in re.findall(r"\d+", line)

@@ -149,30 +149,42 @@ def order_problem(*pairs: str, answer: object = (1, 2)) -> Problem:
     return Problem(id="1", task="contradictions", prompt="", answer=gold, meta={"scene": scene})
 
 
-@pytest.mark.parametrize(("response", "reason"), [
-    ("The answer is 1 and 2.", "equal"), ("The answer is 2, 1.", "equal"),
-    ("Statements 1 and 2 clash.", "equal"), ("The answer is statement 2 and statement 1.", "equal"),
-    ("\\boxed{1, 2}", "equal"), ("#### (1), (2)", "equal"),
-    ("", "no answer"), ("<think>1 and 2", "truncated"), ("The answer is 1, 2 and 3.", "different"),
-    ("The answer is 1.", "different"), ("The answer is consistent.", "different"),
-    ("The answer is 1 or 2.", "hedged"), ("The answer is consistent, 1 and 2.", "hedged"),
-    ("The answer is inconsistent.", "neither numbers of statements nor `consistent`"),
-])
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        ("The answer is 1 and 2.", "equal"),
+        ("The answer is 2, 1.", "equal"),
+        ("Statements 1 and 2 clash.", "equal"),
+        ("The answer is statement 2 and statement 1.", "equal"),
+        ("\\boxed{1, 2}", "equal"),
+        ("#### (1), (2)", "equal"),
+        ("", "no answer"),
+        ("<think>1 and 2", "truncated"),
+        ("The answer is 1, 2 and 3.", "different"),
+        ("The answer is 1.", "different"),
+        ("The answer is consistent.", "different"),
+        ("The answer is 1 or 2.", "hedged"),
+        ("The answer is consistent, 1 and 2.", "hedged"),
+        ("The answer is inconsistent.", "neither numbers of statements nor `consistent`"),
+    ],
+)
 def test_answers_as_people_write_them(response: str, reason: str) -> None:
     assert VERIFIER(order_problem("AB", "BA", "CA"), response).reason == reason
 
 
-@pytest.mark.parametrize(
-    "response", ["consistent", "They are all consistent.", "The answer is no clash.", "None."]
-)
+@pytest.mark.parametrize("response", ["consistent", "They are all consistent.", "The answer is no clash.", "None."])
 def test_consistent_as_people_write_it(response: str) -> None:
     assert VERIFIER(order_problem("AB", "BC", answer="consistent"), response).outcome == Outcome.CORRECT
 
 
 def test_other_sound_reasoning_is_accepted() -> None:
     problem = order_problem("AB", "BC", "CA", answer=(1, 2, 3))
-    lines = ["2: B is taller than C.", "1: B is shorter than A, so C is shorter than A.", "Let me see.",
-             "Statement 3: C is taller than A, but this clashes."]
+    lines = [
+        "2: B is taller than C.",
+        "1: B is shorter than A, so C is shorter than A.",
+        "Let me see.",
+        "Statement 3: C is taller than A, but this clashes.",
+    ]
     outcomes = [verdict.outcome for verdict in VERIFIER.steps(problem, worked_response(lines, ""))]
     assert outcomes == [Outcome.CORRECT, Outcome.CORRECT, Outcome.UNKNOWN, Outcome.CORRECT]
 

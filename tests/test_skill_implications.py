@@ -138,27 +138,45 @@ def test_the_first_corrupted_line_is_found(split: str) -> None:
 
 
 def theory_problem(**changes: object) -> Problem:
-    theory = {"hero": "Mia", "facts": [["Mia", "calm"]], "rules": [["calm", "tidy"], ["tidy", "not shy"]],
-              "asked": "last", "options": []} | changes
+    theory = {
+        "hero": "Mia",
+        "facts": [["Mia", "calm"]],
+        "rules": [["calm", "tidy"], ["tidy", "not shy"]],
+        "asked": "last",
+        "options": [],
+    } | changes
     return Problem(id="1", task="implications", prompt="", answer="not shy", meta={"theory": theory})
 
 
-@pytest.mark.parametrize(("response", "reason"), [
-    ("not shy", "equal"), ("The answer is Mia is not shy.", "equal"), ("**Not shy**", "equal"),
-    ("<think>x</think>\n\nThe answer is she is not shy.", "equal"),
-    ("", "no answer"), ("<think>Mia is not shy", "truncated"), ("The answer is shy.", "different"),
-    ("The answer is not shy or tidy.", "hedged"), ("The answer is tidy and not shy.", "hedged"),
-    ("The answer is Ben is not shy.", "names no quality of the person asked about"),
-])
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        ("not shy", "equal"),
+        ("The answer is Mia is not shy.", "equal"),
+        ("**Not shy**", "equal"),
+        ("<think>x</think>\n\nThe answer is she is not shy.", "equal"),
+        ("", "no answer"),
+        ("<think>Mia is not shy", "truncated"),
+        ("The answer is shy.", "different"),
+        ("The answer is not shy or tidy.", "hedged"),
+        ("The answer is tidy and not shy.", "hedged"),
+        ("The answer is Ben is not shy.", "names no quality of the person asked about"),
+    ],
+)
 def test_answers_as_people_write_them(response: str, reason: str) -> None:
     assert VERIFIER(theory_problem(), response).reason == reason
 
 
 def test_other_sound_reasoning_is_accepted() -> None:
-    problem = theory_problem(facts=[["Mia", "calm"], ["Mia", "not wise"]],
-                             rules=[["proud", "wise"], ["calm", "tidy"], ["tidy", "not shy"]])
-    lines = ["Since Mia is calm, therefore Mia is tidy.", "Mia is not wise, so she is not proud.",
-             "Mia is not shy because Mia is tidy.", "Let me see."]
+    problem = theory_problem(
+        facts=[["Mia", "calm"], ["Mia", "not wise"]], rules=[["proud", "wise"], ["calm", "tidy"], ["tidy", "not shy"]]
+    )
+    lines = [
+        "Since Mia is calm, therefore Mia is tidy.",
+        "Mia is not wise, so she is not proud.",
+        "Mia is not shy because Mia is tidy.",
+        "Let me see.",
+    ]
     outcomes = [verdict.outcome for verdict in VERIFIER.steps(problem, worked_response(lines, ""))]
     assert outcomes == [Outcome.CORRECT, Outcome.CORRECT, Outcome.CORRECT, Outcome.UNKNOWN]
 

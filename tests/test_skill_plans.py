@@ -233,20 +233,14 @@ def test_any_corrupted_name_thing_or_claim_is_the_first_wrong_step() -> None:
                 if f"from {old}" in line and world.offer(new) and gives_the_same(world, old, new):
                     continue
                 corrupted = line[: match.start()] + new + line[match.end() :]
-                assert first_wrong(problem, [*lines[:index], corrupted, *lines[index + 1 :]]) == index, (
-                    corrupted
-                )
+                assert first_wrong(problem, [*lines[:index], corrupted, *lines[index + 1 :]]) == index, corrupted
                 tried += 1
     assert tried > 2000
 
 
 def gives_the_same(world: World, old: str, new: str) -> bool:
     first, second = world.offer(old), world.offer(new)
-    return (
-        first is not None
-        and second is not None
-        and (first.gives, first.takes) == (second.gives, second.takes)
-    )
+    return first is not None and second is not None and (first.gives, first.takes) == (second.gives, second.takes)
 
 
 def test_a_true_offer_that_nothing_needs_is_a_wrong_step() -> None:
@@ -294,9 +288,7 @@ def test_guessing_without_reasoning_seldom_works() -> None:
     )
     assert last_only < 0.25 * len(problems)
     hard = [problem for problem in problems if int(str(problem.meta["steps"])) >= 3]
-    told_order = sum(
-        accepted(p, tuple(o.person for o in World.model_validate(p.meta["world"]).offers)) for p in hard
-    )
+    told_order = sum(accepted(p, tuple(o.person for o in World.model_validate(p.meta["world"]).offers)) for p in hard)
     assert told_order < 0.05 * len(hard)
     assert sum(accepted(p, forward_greedy(p, rng)) for p in hard) < 0.6 * len(hard)
 
@@ -304,9 +296,7 @@ def test_guessing_without_reasoning_seldom_works() -> None:
 def test_the_splits_are_what_they_say() -> None:
     by_split = {split: list(TASK.problems(split, 120, seed=4)) for split in SPLITS}
     canonical = {split: {str(p.meta["canonical"]) for p in rows} for split, rows in by_split.items()}
-    assert all(
-        is_held_out(text) == (split != "train") for split, texts in canonical.items() for text in texts
-    )
+    assert all(is_held_out(text) == (split != "train") for split, texts in canonical.items() for text in texts)
     assert not canonical["train"] & canonical["test"]
     assert {int(str(p.meta["steps"])) for p in by_split["longer"]} == set(range(7, 17))
     assert by_split["train"] == list(TASK.problems("train", 120, seed=4))

@@ -137,7 +137,6 @@ def test_without_its_world_a_problem_is_unknown(sample: Problem) -> None:
 def test_the_same_world_told_in_another_order_has_the_same_canonical_form(sample: Problem) -> None:
     world = World.model_validate(sample.meta["world"])
     assert (
-        world.model_copy(update={"offers": world.offers[::-1], "stock": world.stock[::-1]}).canonical
-        == world.canonical
+        world.model_copy(update={"offers": world.offers[::-1], "stock": world.stock[::-1]}).canonical == world.canonical
     )
     assert world.model_copy(update={"goal": "hat"}).canonical != world.canonical

@@ -74,9 +74,7 @@ def test_clustered_rate_covers_when_problems_differ(a: float, b: float, problems
         naive_hits += naive.low <= truth <= naive.high
     assert hits >= 930
     if a + b <= 3:
-        assert naive_hits < 850, (
-            "samples of one problem are not independent: the naive interval must be seen to fail"
-        )
+        assert naive_hits < 850, "samples of one problem are not independent: the naive interval must be seen to fail"
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.5, 0.95])
@@ -93,9 +91,7 @@ def test_clustered_rate_at_its_edges() -> None:
     assert clustered_rate([1, 0, 0], [1, 1, 0]) == wilson(1, 2)
     assert math.isnan(clustered_rate([], []).estimate)
     assert clustered_rate([2], [4]) == wilson(0.5, 1)
-    even = clustered_rate(
-        [2, 2, 2], [4, 4, 4]
-    )  # no variance between problems: at most the answers' own information
+    even = clustered_rate([2, 2, 2], [4, 4, 4])  # no variance between problems: at most the answers' own information
     assert even.low > 0 and even.high - even.low >= wilson(6, 12).high - wilson(6, 12).low
 
 
@@ -126,9 +122,7 @@ def test_paired_difference_is_symmetric_and_pairs_problems() -> None:
 
 def test_identical_models_show_no_difference_but_no_certainty_either() -> None:
     same = paired_difference([1, 0, 1, 1], [1, 0, 1, 1])
-    assert (
-        same.interval.estimate == 0 and same.interval.low < -0.1 and same.interval.high > 0.1 and same.p == 1
-    )
+    assert same.interval.estimate == 0 and same.interval.low < -0.1 and same.interval.high > 0.1 and same.p == 1
     nothing = paired_difference([], [])
     assert nothing.n == 0 and wording(nothing, "a", "b").startswith("not compared")
 
@@ -187,9 +181,7 @@ def _majority_by_brute_force(answers: list[str | None], right: str, k: int) -> f
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_maj_at_k_counts_subsets_and_shares_ties(answers: str, k: int) -> None:
     votes = [None if letter == "-" else letter for letter in answers]
-    assert maj_at_k(votes, [v == "a" for v in votes], k) == pytest.approx(
-        _majority_by_brute_force(votes, "a", k)
-    )
+    assert maj_at_k(votes, [v == "a" for v in votes], k) == pytest.approx(_majority_by_brute_force(votes, "a", k))
 
 
 def test_maj_at_k_accepts_several_right_answers_and_doubtful_ones() -> None:

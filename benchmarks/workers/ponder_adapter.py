@@ -52,10 +52,7 @@ def main() -> None:
     loaded = load_model(plan["model"])
     trainer = trainer_of(plan, loaded)
     documents = documents_of({**plan, "steps": 1})
-    examples = [
-        encode_document(loaded.chat, prompt, response, 0.0)
-        for prompt, response in documents
-    ]
+    examples = [encode_document(loaded.chat, prompt, response, 0.0) for prompt, response in documents]
     loaded.chat.stop_ids = frozenset()
     prompts = [(Message(role="user", content=prompt),) for prompt, _ in documents[: plan.get("prompts", 0)]]
 

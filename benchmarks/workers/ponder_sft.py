@@ -20,10 +20,7 @@ def main() -> None:
     """Train until there are no more turns."""
     plan = case()
     loaded = load_model(plan["model"])
-    examples = [
-        encode_document(loaded.chat, prompt, response, 0.0)
-        for prompt, response in documents_of(plan)
-    ]
+    examples = [encode_document(loaded.chat, prompt, response, 0.0) for prompt, response in documents_of(plan)]
     optimisation = Optimisation(
         lr=plan["lr"], autocast=plan["autocast"], micro_batch_tokens=plan.get("micro_batch_tokens", 4096)
     )

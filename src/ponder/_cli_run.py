@@ -86,9 +86,7 @@ def plan_file(
     return plan_code(planned)
 
 
-def show_report(
-    folder: Path, *, as_json: bool, prices: Path | None = None, limits: Limits | None = None
-) -> None:
+def show_report(folder: Path, *, as_json: bool, prices: Path | None = None, limits: Limits | None = None) -> None:
     """`ponder report`."""
     sheet = price_sheet(prices)
     found = numbers(folder, sheet, limits)
@@ -128,9 +126,7 @@ def labelled(models: Sequence[str]) -> list[str] | dict[str, str]:
     pairs = [re.match(r"([\w.-]+)=(.+)", model) for model in models]
     if not any(pairs):
         return list(models)
-    named = [
-        (pair[1], pair[2]) if pair else (model, model) for model, pair in zip(models, pairs, strict=True)
-    ]
+    named = [(pair[1], pair[2]) if pair else (model, model) for model, pair in zip(models, pairs, strict=True)]
     if len(dict(named)) < len(named):
         raise ConfigurationError("two models have the same label", where="--model")
     return dict(named)

@@ -75,9 +75,7 @@ def identity_of(
     )
 
 
-def key_without_import(
-    stored: Identity, choice: StageChoice, recipe: Recipe, keys: Mapping[str, str]
-) -> str | None:
+def key_without_import(stored: Identity, choice: StageChoice, recipe: Recipe, keys: Mapping[str, str]) -> str | None:
     """The stored key when nothing it depends on changed, judged without importing anything; or None."""
     now = (choice.use, choice.fields, recipe.seed, recipe.earlier(choice.name), code_version())
     if now != (stored.use, stored.written, stored.seed, stored.earlier, stored.code):

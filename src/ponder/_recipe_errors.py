@@ -89,15 +89,9 @@ def refuse_coercion(given: Any, checked: Any, place: Place, path: tuple[str, ...
     elif isinstance(given, list) and isinstance(checked, list):
         for index, (value, bent) in enumerate(zip(given, checked, strict=False)):
             refuse_coercion(value, bent, place, (*path, str(index)))
-    elif (
-        isinstance(given, str | bool)
-        and isinstance(checked, int | float)
-        and type(given) is not type(checked)
-    ):
+    elif isinstance(given, str | bool) and isinstance(checked, int | float) and type(given) is not type(checked):
         wanted = "true or false" if isinstance(checked, bool) else "a number"
-        raise ConfigurationError(
-            f"{'.'.join(path)} should be {wanted}, not {_shown(given)}", where=place.of(path)
-        )
+        raise ConfigurationError(f"{'.'.join(path)} should be {wanted}, not {_shown(given)}", where=place.of(path))
 
 
 def _written_path(location: tuple[int | str, ...], content: Any) -> tuple[str, ...]:

@@ -101,9 +101,7 @@ def parse_yaml(data: bytes, source: str, *, mapping: bool = True) -> tuple[Any, 
             raise ConfigurationError("this file is empty", where=source, fix="write a mapping, `key: value`")
         if mapping and not isinstance(node, yaml.MappingNode):
             kind = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
-            raise ConfigurationError(
-                f"the top level is {kind}", where=source, fix="write a mapping, `key: value`"
-            )
+            raise ConfigurationError(f"the top level is {kind}", where=source, fix="write a mapping, `key: value`")
         lines = _lines(node, source) if node is not None else {}
         return (loader.construct_document(node) if node is not None else None), lines
     except UnicodeDecodeError as error:

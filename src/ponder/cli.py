@@ -360,9 +360,7 @@ def _report(error: Exception, *, verbose: bool) -> int:
         _complain(f"the package {error.name!r} is not installed\n  fix:   pip install {error.name}")
         return 3
     if isinstance(error, MemoryError):
-        _complain(
-            "memory ran out\n  fix:   smaller batches or a smaller model; `ponder plan` estimates the need"
-        )
+        _complain("memory ran out\n  fix:   smaller batches or a smaller model; `ponder plan` estimates the need")
         return 3
     _complain(f"unexpected {type(error).__name__}\n  where: {_place(error)}{'' if verbose else UNSAID}")
     return 1

@@ -86,9 +86,7 @@ def _processor() -> Iterator[Check]:
     cores = os.cpu_count() or 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     flags = _processor_flags()
-    known = [
-        name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16") if name in flags
-    ]
+    known = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16") if name in flags]
     fast = bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
     computing = "bf16 compute" if fast else "fp32 compute (no bf16 instructions)"
     yield Check(
@@ -165,17 +163,13 @@ def _disk() -> Iterator[Check]:
     here = Path.cwd()
     free = free_bytes(here)
     state = "ok" if free >= NEEDED_DISK_BYTES else "warn"
-    yield Check(
-        "disk", state, f"{free / 1e9:.1f} GB free in {here}", "free some space, or work on another disk"
-    )
+    yield Check("disk", state, f"{free / 1e9:.1f} GB free in {here}", "free some space, or work on another disk")
     try:
         with tempfile.TemporaryDirectory(dir=here, prefix=".ponder-doctor-"):
             pass
         yield Check("writable", "ok", str(here))
     except OSError as error:
-        yield Check(
-            "writable", "fail", f"{here}: {error.strerror}", "change to a folder of your own, or use --out"
-        )
+        yield Check("writable", "fail", f"{here}: {error.strerror}", "change to a folder of your own, or use --out")
 
 
 def _sandbox() -> Iterator[Check]:
@@ -249,10 +243,7 @@ def _memory_bytes() -> tuple[int | None, int | None]:
     """(total, available) bytes of memory."""
     try:
         text = Path("/proc/meminfo").read_text(encoding="utf-8")
-        sizes = {
-            key: int(value.split()[0]) * 1024
-            for key, _, value in (li.partition(":") for li in text.splitlines())
-        }
+        sizes = {key: int(value.split()[0]) * 1024 for key, _, value in (li.partition(":") for li in text.splitlines())}
         return sizes["MemTotal"], sizes["MemAvailable"]
     except (OSError, KeyError, ValueError, IndexError):
         pass

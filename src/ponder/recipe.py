@@ -99,9 +99,7 @@ def _beside(value: Any, folder: Path) -> Any:
     return value
 
 
-def build_recipe(
-    content: Mapping[str, Any], overrides: Iterable[str] = (), place: Place | None = None
-) -> Recipe:
+def build_recipe(content: Mapping[str, Any], overrides: Iterable[str] = (), place: Place | None = None) -> Recipe:
     """A recipe from its content; `load_recipe` for what is not in a file.
 
     Raises:
@@ -212,9 +210,7 @@ def _apply(content: Json, override: str, place: Place) -> None:
     key, equals, text = override.partition("=")
     path = tuple(key.strip().split("."))
     if not equals or not all(path):
-        raise ConfigurationError(
-            f"--set {override!r} is not KEY=VALUE", fix="for example --set stage.distill.epochs=3"
-        )
+        raise ConfigurationError(f"--set {override!r} is not KEY=VALUE", fix="for example --set stage.distill.epochs=3")
     value, _ = parse_yaml(text.encode(), f"--set {key}", mapping=False)
     target: Any = content
     for depth, part in enumerate(path[:-1]):
@@ -230,9 +226,7 @@ def _apply(content: Json, override: str, place: Place) -> None:
             target[part] = {}
         target = target[part]
         if not isinstance(target, dict):
-            raise ConfigurationError(
-                f"{'.'.join(path[: depth + 1])} has no keys to set", where=f"--set {key}"
-            )
+            raise ConfigurationError(f"{'.'.join(path[: depth + 1])} has no keys to set", where=f"--set {key}")
     target[path[-1]] = value
     place.overridden[path] = f"--set {key}"
 

@@ -143,9 +143,7 @@ def plan_recipe(
     return _planned(recipe, prepare(recipe, out), out, log, outlook)
 
 
-def _planned(
-    recipe: Recipe, prepared: Sequence[Prepared], out: Path, log: Log, outlook: Outlook
-) -> list[Planned]:
+def _planned(recipe: Recipe, prepared: Sequence[Prepared], out: Path, log: Log, outlook: Outlook) -> list[Planned]:
     """One stage after the other: what the earlier would leave is what the later would find."""
     leaves: dict[str, Leaves] = {}
     found: list[Planned] = []
@@ -164,9 +162,7 @@ def _planned(
     return found
 
 
-def _keep_plan(
-    recipe: Recipe, prepared: Sequence[Prepared], run: Run, log: Log, planned: Sequence[Planned]
-) -> None:
+def _keep_plan(recipe: Recipe, prepared: Sequence[Prepared], run: Run, log: Log, planned: Sequence[Planned]) -> None:
     """Write down what is expected before it happens; what was written for a stage as it is now stays."""
     kept = {entry.stage: entry for entry in read_plan(run.path)}
     waiting = [item for item in prepared if item.state != "done"]
@@ -237,9 +233,7 @@ def _prepare(recipe: Recipe, choice: StageChoice, folder: StageFolder, keys: dic
         return Prepared(choice, "done" if done else "begun", identity.key, stage, identity)
     changes = tuple(differences(stored, identity, choice.name))
     data_changed = any(
-        stored.files[path].digest != mark.digest
-        for path, mark in identity.files.items()
-        if path in stored.files
+        stored.files[path].digest != mark.digest for path, mark in identity.files.items() if path in stored.files
     )
     return Prepared(choice, "new", identity.key, stage, identity, changes, must_refuse=done or data_changed)
 

@@ -39,8 +39,7 @@ def scaffold(folder: Path, name: str = "sums", *, force: bool = False) -> list[P
     """
     _check_name(name)
     contents = {"data.jsonl": _rows()} | {
-        place.format(name=name): _template(template).replace("NAME", name)
-        for template, place in TEMPLATES.items()
+        place.format(name=name): _template(template).replace("NAME", name) for template, place in TEMPLATES.items()
     }
     paths = {folder / place: text for place, text in contents.items()}
     try:

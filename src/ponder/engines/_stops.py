@@ -69,9 +69,7 @@ class Texts:
         return min((at for stop in self._stop if (at := text.find(stop, self._opening)) >= 0), default=-1)
 
 
-def thinking_tokens(
-    tokens: Sequence[int], tags: tuple[int, int], opened: bool, stop_ids: Collection[int]
-) -> int:
+def thinking_tokens(tokens: Sequence[int], tags: tuple[int, int], opened: bool, stop_ids: Collection[int]) -> int:
     """Tokens inside the thinking tags, tags included.
 
     Args:

@@ -116,7 +116,6 @@ class OpenAISampler:
                 self._account.purchases.note("clock", seconds=round(self._account.caps.seconds, 3))
         return [found[key] for key in keys]
 
-
     def _probe(self) -> None:
         """Find out what the server honours; asked once for a journal, and noted in it."""
         asks = probes(self.served)

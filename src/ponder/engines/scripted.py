@@ -58,10 +58,7 @@ class ScriptedSampler:
         if samples < 1:
             raise ConfigurationError(f"samples is {samples}, and must be at least 1")
         groups = [
-            [
-                Completion(text=_cut(self._answer(messages, sample), sampling.stop))
-                for sample in range(samples)
-            ]
+            [Completion(text=_cut(self._answer(messages, sample), sampling.stop)) for sample in range(samples)]
             for messages in prompts
         ]
         if watch is not None:

@@ -44,9 +44,7 @@ class LossSettings:
 class Totals:
     """Sums over the targets of a step, from which its metrics are made."""
 
-    sums: dict[str, Tensor] = field(
-        default_factory=lambda: defaultdict(lambda: torch.zeros((), dtype=torch.float64))
-    )
+    sums: dict[str, Tensor] = field(default_factory=lambda: defaultdict(lambda: torch.zeros((), dtype=torch.float64)))
     gap_max: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     def add(self, **sums: Tensor) -> None:
@@ -138,9 +136,7 @@ def _loss(logprob: Tensor, batch: MicroBatch, part: slice, settings: LossSetting
     return loss
 
 
-def _policy_loss(
-    logprob: Tensor, batch: MicroBatch, part: slice, settings: LossSettings, totals: Totals
-) -> Tensor:
+def _policy_loss(logprob: Tensor, batch: MicroBatch, part: slice, settings: LossSettings, totals: Totals) -> Tensor:
     """Clipped surrogate (PPO, arXiv:1707.06347, eq. 7) and k3 KL (arXiv:2402.03300, eq. 4) of the members."""
     surrogate = settings.surrogate
     member = batch.pg_weight[part].nonzero()[:, 0]

@@ -17,9 +17,7 @@ Rewards = Mapping[str, tuple[Reward, float]]
 """Rewards by name, with their weights."""
 
 
-def judge(
-    problem: Problem, completion: Completion, verifier: Verifier, rewards: Rewards, sampler: str = ""
-) -> Trace:
+def judge(problem: Problem, completion: Completion, verifier: Verifier, rewards: Rewards, sampler: str = "") -> Trace:
     """The trace of one completion: its verdict, and every reward with their weighted sum as `reward`.
 
     A completion that ran out of tokens is wrong with the reason `truncated`, whatever its text contains: a

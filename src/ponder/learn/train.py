@@ -62,9 +62,7 @@ class LocalTrainer:
     ) -> None:
         """Refuse what cannot be trained, before any work."""
         if not temperature > 0:
-            raise ConfigurationError(
-                "a policy sampled greedily (temperature 0) has no gradient", fix="sample at 1.0"
-            )
+            raise ConfigurationError("a policy sampled greedily (temperature 0) has no gradient", fix="sample at 1.0")
         self.model = model.eval()  # without dropout: the policy that is trained is the one that is sampled
         self.chat = chat
         self.optimisation, self.total_steps = optimisation, total_steps
@@ -92,9 +90,7 @@ class LocalTrainer:
                 f"none of the {len(examples)} examples of step {self.step_count} has a token to learn from",
                 fix="check that traces are complete and kept by the filter, and that groups differ in reward",
             )
-        settings = LossSettings(
-            Denominators.of(examples), self.surrogate, self.temperature, self._rounded
-        )
+        settings = LossSettings(Denominators.of(examples), self.surrogate, self.temperature, self._rounded)
         totals = Totals()
         tokens = 0
         for rows in batches:
@@ -115,9 +111,7 @@ class LocalTrainer:
     def sampler(self) -> Sampler:
         """A sampler over the weights as they are whenever it is called."""
         engine = load_plugin("engines", "local")
-        return engine(
-            self.model, self.chat, name="policy", rounded=self._rounded, policy_step=lambda: self.step_count
-        )
+        return engine(self.model, self.chat, name="policy", rounded=self._rounded, policy_step=lambda: self.step_count)
 
     def state(self) -> TrainerState:
         """A copy of everything that the next step depends on."""

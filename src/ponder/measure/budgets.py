@@ -38,8 +38,7 @@ def sides_of(models: Sequence[str], budgets: Sequence[int]) -> list[Side]:
     for model in models:
         sides.append(Side(label=model, model=model, budget=None))
         sides += [
-            Side(label=f"{model}:{budget}", model=model, budget=budget)
-            for budget in sorted(set(budgets), reverse=True)
+            Side(label=f"{model}:{budget}", model=model, budget=budget) for budget in sorted(set(budgets), reverse=True)
         ]
     return sides
 

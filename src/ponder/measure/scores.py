@@ -201,9 +201,7 @@ def cost_rows(chunks: Iterable[Mapping[str, object]]) -> list[Json]:
 
 
 def _cost(rows: Sequence[Json]) -> Json:
-    seconds, answers, tokens = (
-        sum(row[name] or 0 for row in rows) for name in ("seconds", "answers", "tokens")
-    )
+    seconds, answers, tokens = (sum(row[name] or 0 for row in rows) for name in ("seconds", "answers", "tokens"))
     return {
         "answers": answers,
         "seconds_per_answer": seconds / answers if answers else None,

@@ -50,9 +50,7 @@ def replies_of(traces: Iterable[Trace], labels: Iterable[str]) -> dict[str, dict
     """The traces of every teacher, by problem."""
     found: dict[str, dict[str, list[Reply]]] = {label: defaultdict(list) for label in labels}
     for trace in traces:
-        reply = Reply(
-            skill_of(trace), kind_of(trace), trace.verdict.answer, trace.completion.usage.completion_tokens
-        )
+        reply = Reply(skill_of(trace), kind_of(trace), trace.verdict.answer, trace.completion.usage.completion_tokens)
         found.setdefault(trace.sampler, defaultdict(list))[f"{trace.problem.task}\x1f{trace.problem.id}"].append(reply)
     return found
 
@@ -90,9 +88,7 @@ def agreement(replies: Replies, first: int | None = None) -> Json | None:
     if len(replies) < 2:
         return None
     return {
-        "pairs": [
-            {"a": a, "b": b, **_agree(replies[a], replies[b], first)} for a, b in combinations(replies, 2)
-        ],
+        "pairs": [{"a": a, "b": b, **_agree(replies[a], replies[b], first)} for a, b in combinations(replies, 2)],
         "solved": _solved(replies, first),
     }
 

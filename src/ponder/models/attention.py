@@ -51,9 +51,7 @@ def ponder_attention(
         raise ValueError("a model loaded with Ponder's attention is called with a `layout`")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     layer = int(module.layer_idx)  # type: ignore[arg-type]
-    output = layout.attend(
-        layer, query, key, value, scaling=scale, sliding_window=sliding_window, softcap=softcap
-    )
+    output = layout.attend(layer, query, key, value, scaling=scale, sliding_window=sliding_window, softcap=softcap)
     return output, None
 
 

@@ -56,9 +56,7 @@ def _shape(hidden: int, inner: int, layers: int, heads: int, shared: int, **more
 
 
 def _qwen3(name: str, parameters: int, *, tied: bool, **shape: int) -> Published:
-    fields = _shape(
-        **shape, head_dim=128, vocab_size=151_936, max_position_embeddings=40_960, tie_word_embeddings=tied
-    )
+    fields = _shape(**shape, head_dim=128, vocab_size=151_936, max_position_embeddings=40_960, tie_word_embeddings=tied)
     return Published(f"Qwen/{name}", "qwen3", fields, parameters, "Apache-2.0", (f"Qwen/{name}-Base",))
 
 

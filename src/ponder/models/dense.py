@@ -122,9 +122,7 @@ class Dense:
             eps=layer.input_layernorm.variance_epsilon,
         )
 
-    def __call__(
-        self, tokens: Tensor, positions: Tensor, layout: Layout, wanted: Tensor | None = None
-    ) -> Tensor:
+    def __call__(self, tokens: Tensor, positions: Tensor, layout: Layout, wanted: Tensor | None = None) -> Tensor:
         """Hidden states (T, width) of tokens (T,) at positions (T,), or of those that are wanted, (n, width)."""
         states, angles, change = self.embedded(tokens), self.angles(positions), None
         dtype = states.dtype

@@ -27,9 +27,7 @@ def hidden_states(model: PreTrainedModel, tokens: Tensor, positions: Tensor, lay
 class HiddenStates(Protocol):
     """Computes a model's last hidden states."""
 
-    def __call__(
-        self, tokens: Tensor, positions: Tensor, layout: Layout, wanted: Tensor | None = None
-    ) -> Tensor:
+    def __call__(self, tokens: Tensor, positions: Tensor, layout: Layout, wanted: Tensor | None = None) -> Tensor:
         """Hidden states (T, width) of tokens (T,) at positions (T,), or of those that are wanted, (n, width)."""
         ...
 
@@ -65,9 +63,7 @@ def _own_forward(
 ) -> Tensor:
     """The same by the model's own code."""
     with torch.autocast(tokens.device.type, torch.bfloat16, enabled=rounded):
-        output = model.base_model(
-            input_ids=tokens[None], position_ids=positions[None], layout=layout, use_cache=False
-        )
+        output = model.base_model(input_ids=tokens[None], position_ids=positions[None], layout=layout, use_cache=False)
     hidden = output.last_hidden_state[0]
     return hidden if wanted is None else hidden[wanted]
 
@@ -100,9 +96,7 @@ def check_head(model: PreTrainedModel) -> None:
     packed = logits(model, hidden_states(model, tokens, positions, PackedLayout([4, 2], model.device)))
     for part in (slice(0, 4), slice(4, 6)):
         layout = PackedLayout([part.stop - part.start], model.device)
-        whole = model(
-            input_ids=tokens[None, part], position_ids=positions[None, part], layout=layout, use_cache=False
-        )
+        whole = model(input_ids=tokens[None, part], position_ids=positions[None, part], layout=layout, use_cache=False)
         gap = (whole.logits[0].float() - packed[part]).abs().max()
         if not bool(gap <= TOLERANCE[model.dtype == torch.float32] * packed[part].abs().max() + 1e-3):
             raise ConfigurationError(

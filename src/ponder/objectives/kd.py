@@ -52,8 +52,7 @@ class KD(Record):
             raise ConfigurationError("kd has no teacher to learn from", fix="name a `teacher`, or a pack as `traces`")
         traces = [trace for trace in group.traces if _complete(trace)]
         return [
-            self._example(trace, found)
-            for trace, found in zip(traces, teacher.top(traces, self.top_k), strict=True)
+            self._example(trace, found) for trace, found in zip(traces, teacher.top(traces, self.top_k), strict=True)
         ]
 
     def _example(self, trace: Trace, found: TopK) -> Example:

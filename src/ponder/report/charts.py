@@ -93,9 +93,7 @@ def bars(title: str, marks: Sequence[Mark]) -> Markup:
             rx=2,
             kind=_colour(mark, "bar"),
         )
-        svg.shape(
-            "line", mark.hint, x1=left + low, x2=left + high, y1=top + 5.5, y2=top + 5.5, kind="whisker"
-        )
+        svg.shape("line", mark.hint, x1=left + low, x2=left + high, y1=top + 5.5, y2=top + 5.5, kind="whisker")
         for end in (low, high):
             svg.shape("line", x1=left + end, x2=left + end, y1=top + 2, y2=top + 9, kind="whisker")
         svg.text(svg.width - 4, top + 10, f"{100 * mark.value:.1f} %", "value", "end")
@@ -158,9 +156,7 @@ def lines(
     y = _Scale(0.0, 1.0, svg.height - BOTTOM, TOP)
     if shade_from is not None and shade_from < positions[-1]:
         start = max(x.low, shade_from + 0.5)
-        svg.shape(
-            "rect", x=x(start), y=TOP, width=x.end - x(start), height=svg.height - BOTTOM - TOP, kind="beyond"
-        )
+        svg.shape("rect", x=x(start), y=TOP, width=x.end - x(start), height=svg.height - BOTTOM - TOP, kind="beyond")
         svg.text(x.end, TOP - 7, "more steps than trained on", "tick", "end")
     _frame(
         svg,
@@ -176,9 +172,7 @@ def lines(
         band = [(x(m.x), y(m.high)) for m in one.marks] + [(x(m.x), y(m.low)) for m in reversed(one.marks)]
         svg.shape("path", d=_path(band) + "Z", kind=_colour(one, "band"))
     for one in series:
-        svg.shape(
-            "path", d=_path([(x(m.x), y(m.value)) for m in one.marks]), kind=_colour(one, "stroke line")
-        )
+        svg.shape("path", d=_path([(x(m.x), y(m.value)) for m in one.marks]), kind=_colour(one, "stroke line"))
         for mark in one.marks:
             svg.shape("circle", mark.hint, cx=x(mark.x), cy=y(mark.value), r=3.2, kind=_colour(one, "dot"))
     return svg.markup()
@@ -202,9 +196,7 @@ def scatter(
     pad = max(0.15, 0.12 * (max(reach) - min(reach)))
     x = _Scale(min(reach) - pad, max(reach) + pad, LEFT, svg.width - RIGHT)
     y = _Scale(0.0, 1.0, svg.height - BOTTOM, TOP)
-    ticks = [
-        t for e in range(math.floor(x.low), math.ceil(x.high) + 1) for t in (10**e, 2 * 10**e, 5 * 10**e)
-    ]
+    ticks = [t for e in range(math.floor(x.low), math.ceil(x.high) + 1) for t in (10**e, 2 * 10**e, 5 * 10**e)]
     inside = [tick for tick in ticks if x.low <= math.log10(tick) <= x.high]
     _frame(svg, x, y, [], [0, 0.25, 0.5, 0.75, 1], x_label)
     for tick in inside if len(inside) <= 7 else inside[:: len(inside) // 6 + 1]:
@@ -293,9 +285,7 @@ class _Scale:
         return self.start + (self.end - self.start) * ((value - self.low) / (self.high - self.low))
 
 
-def _frame(
-    svg: Svg, x: _Scale, y: _Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str
-) -> None:
+def _frame(svg: Svg, x: _Scale, y: _Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str) -> None:
     for tick in y_ticks:
         svg.shape("line", x1=x.start, x2=x.end, y1=y(tick), y2=y(tick), kind="grid" if tick else "axis")
         svg.text(x.start - 6, y(tick) + 4, f"{100 * tick:.0f} %", "tick", "end")
@@ -332,9 +322,7 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
 
 def _attributes(values: dict[str, float | str]) -> str:
     pairs = ((("class" if key == "kind" else key.replace("_", "-")), value) for key, value in values.items())
-    return "".join(
-        f' {key}="{escape(value) if isinstance(value, str) else _number(value)}"' for key, value in pairs
-    )
+    return "".join(f' {key}="{escape(value) if isinstance(value, str) else _number(value)}"' for key, value in pairs)
 
 
 def _number(value: float) -> str:

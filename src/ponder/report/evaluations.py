@@ -57,9 +57,7 @@ class Evaluation:
 
     def answers(self) -> list[Answer]:
         """Every stored trace as the table counts it."""
-        return [
-            answer for m in self.plan["models"] for answer in stored_answers(_rows(self.folder, m["traces"]))
-        ]
+        return [answer for m in self.plan["models"] for answer in stored_answers(_rows(self.folder, m["traces"]))]
 
     def games(self) -> list[PlayedGame]:
         """Every stored game."""
@@ -87,9 +85,7 @@ def find_evaluations(run_folder: Path) -> list[Evaluation]:
         ResourceError: If there is no such folder.
     """
     if not run_folder.is_dir():
-        raise ResourceError(
-            "there is no such run folder", where=str(run_folder), fix="name the folder of a run"
-        )
+        raise ResourceError("there is no such run folder", where=str(run_folder), fix="name the folder of a run")
     folders = [run_folder, *stage_folders(run_folder)]
     plans = [(folder, read_object(folder / PLAN)) for folder in folders]
     return [Evaluation(folder, plan) for folder, plan in plans if plan is not None]

@@ -50,9 +50,7 @@ def of_evaluation(
     overall = [row for row in known if row["task"] is None and row["steps"] is None]
     by_split = _by("split", overall)
     skill_rows = [row for row in known if row["task"] is not None and row["steps"] is None]
-    skills = [
-        _skills(split, part, colours) for split, part in _by("split", skill_rows).items() if len(part) > 1
-    ]
+    skills = [_skills(split, part, colours) for split, part in _by("split", skill_rows).items() if len(part) > 1]
     step_rows = [row for row in known if row["task"] is None and row["steps"] is not None]
     steps = _steps(step_rows, colours, inside)
     found = [_accuracy(split, part, colours) for split, part in by_split.items()]
@@ -150,21 +148,15 @@ def _steps(rows: Sequence[Json], colours: Mapping[str, int], inside: int | None)
             continue
         beyond = split == first and "longer" in splits and inside is not None
         title = f"Accuracy by number of steps, {plain(split)}" + (" and longer" if beyond else "")
-        picture = charts.lines(
-            title, _series(part, colours), "reasoning steps that the problem needs", inside
-        )
-        found.append(
-            {"title": title, "note": _legend_note(part), "legend": _legend(part, colours), "svg": picture}
-        )
+        picture = charts.lines(title, _series(part, colours), "reasoning steps that the problem needs", inside)
+        found.append({"title": title, "note": _legend_note(part), "legend": _legend(part, colours), "svg": picture})
     return found
 
 
 def _series(rows: Sequence[Json], colours: Mapping[str, int]) -> list[Series]:
     series: list[Series] = []
     for model, part in _by("model", rows).items():
-        by_steps = {
-            row["steps"]: row for row in reversed(part)
-        }  # a length in two splits: the first one's row stays
+        by_steps = {row["steps"]: row for row in reversed(part)}  # a length in two splits: the first one's row stays
         ordered = [by_steps[steps] for steps in sorted(by_steps)[:MAX_STEPS]]
         series.append(Series(model, colours[model], [_mark(row, colours, row["steps"]) for row in ordered]))
     return series

@@ -73,9 +73,7 @@ class Limits(Record):
 NO_LIMITS = Limits()
 
 
-def limits_from(
-    memory: str | None, seconds: float | None, joules: float | None, money: float | None
-) -> Limits | None:
+def limits_from(memory: str | None, seconds: float | None, joules: float | None, money: float | None) -> Limits | None:
     """Limits as flags give them; None when there is none.
 
     Raises:

@@ -166,13 +166,9 @@ def _records(run_folder: Path, evaluations: list[Evaluation]) -> list[Json]:
     recipe = run_folder / "recipe.yaml"
     texts = [("recipe", recipe.read_text(errors="replace"))] if recipe.is_file() else []
     found: list[tuple[str, Any]] = [("manifest", read_object(run_folder / MANIFEST))]
-    found += [
-        (f"{folder.name}: summary", read_object(folder / SUMMARY)) for folder in stage_folders(run_folder)
-    ]
+    found += [(f"{folder.name}: summary", read_object(folder / SUMMARY)) for folder in stage_folders(run_folder)]
     found += [(f"{evaluation.stage}: machine", evaluation.machine()) for evaluation in evaluations]
-    texts += [
-        (name, json.dumps(value, indent=2, ensure_ascii=False)) for name, value in found if value is not None
-    ]
+    texts += [(name, json.dumps(value, indent=2, ensure_ascii=False)) for name, value in found if value is not None]
     return [{"name": name, "text": text[:MAX_NOTE]} for name, text in texts][:MAX_PANELS]
 
 

@@ -303,8 +303,7 @@ def _skills(rows: Sequence[Json]) -> list[str]:
         return []
     cells = {(row["task"], row["skill"], row["model"]): score(row) for row in rows}
     lines = [
-        (plain(skill or task), *(cells.get((task, skill, model), "-") for model in models))
-        for task, skill in names
+        (plain(skill or task), *(cells.get((task, skill, model), "-") for model in models)) for task, skill in names
     ]
     return ["\n".join(align([("by skill", *map(plain, models)), *lines, *_macros(rows, models)]))]
 
@@ -333,8 +332,7 @@ def _lengths(rows: Sequence[Json]) -> list[str]:
         names = list(dict.fromkeys((row["task"], row["skill"]) for row in here))[:MAX_SKILLS]
         cells = {(row["task"], row["skill"], row["model"]): _step(row, len(models) <= 4) for row in here}
         lines = [
-            (plain(skill or task), *(cells.get((task, skill, model), "-") for model in models))
-            for task, skill in names
+            (plain(skill or task), *(cells.get((task, skill, model), "-") for model in models)) for task, skill in names
         ]
         title = f"steps that go right, split {plain(split)}:"
         blocks.append("\n".join([title, *align([("by skill", *map(plain, models)), *lines])]))

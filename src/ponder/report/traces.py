@@ -35,9 +35,7 @@ _TAG = re.compile(f"({re.escape(THINK_OPEN)}|{re.escape(THINK_CLOSE)})")
 
 def browser_data(evaluations: Sequence[tuple[Evaluation, Sequence[Answer]]], sheet: PriceSheet) -> Json:
     """Models and problems for the page; a problem holds each model's first answer by the model's position."""
-    models = list(dict.fromkeys(label for evaluation, _ in evaluations for label in evaluation.labels))[
-        :MAX_MODELS
-    ]
+    models = list(dict.fromkeys(label for evaluation, _ in evaluations for label in evaluation.labels))[:MAX_MODELS]
     problems: list[Json] = []
     for evaluation, answers in evaluations:
         chosen = choose_problems([answer for answer in answers if answer.model in models])
@@ -52,9 +50,7 @@ def choose_problems(answers: Iterable[Answer]) -> list[ProblemKey]:
     outcomes: dict[ProblemKey, dict[str, str]] = defaultdict(dict)
     skills: dict[ProblemKey, str] = {}
     for answer in answers:
-        outcomes[answer.key].setdefault(
-            answer.model, "truncated" if answer.truncated else answer.outcome.value
-        )
+        outcomes[answer.key].setdefault(answer.model, "truncated" if answer.truncated else answer.outcome.value)
         skills[answer.key] = answer.skill or answer.task
     strata: dict[str, dict[tuple[str, ...], list[ProblemKey]]] = defaultdict(lambda: defaultdict(list))
     for key in sorted(outcomes, key=lambda key: derive_seed(*key)):
@@ -132,9 +128,7 @@ def _problems(
 def _problem(problem: Problem) -> Json:
     meta = problem.meta
     prompt = "\n\n".join(message.content for message in problem.messages)
-    gold = (
-        problem.answer if isinstance(problem.answer, str) else json.dumps(problem.answer, ensure_ascii=False)
-    )
+    gold = problem.answer if isinstance(problem.answer, str) else json.dumps(problem.answer, ensure_ascii=False)
     return {
         "id": problem.id,
         "task": problem.task,

@@ -10,11 +10,7 @@ from ponder.core.types import Finish, Trace
 def well_formed(trace: Trace) -> float:
     """1 when the response is one non-empty thought followed by an answer and nothing before it, else 0."""
     text = trace.completion.text
-    if (
-        trace.completion.finish is not Finish.STOP
-        or text.count(THINK_OPEN) != 1
-        or text.count(THINK_CLOSE) != 1
-    ):
+    if trace.completion.finish is not Finish.STOP or text.count(THINK_OPEN) != 1 or text.count(THINK_CLOSE) != 1:
         return 0.0
     before, _, rest = text.partition(THINK_OPEN)
     thinking, closing, answer = rest.partition(THINK_CLOSE)

@@ -89,9 +89,7 @@ class LanguageShare(Record):
         fitting = [word for word in words if _script(word[0]) in scripts]
         if scripts is not LATIN:
             return 0 if self.language == "ja" and _is_chinese(words) else len(fitting)
-        hits = {
-            name: sum(word.lower() in known for word in fitting) for name, known in FUNCTION_WORDS.items()
-        }
+        hits = {name: sum(word.lower() in known for word in fitting) for name, known in FUNCTION_WORDS.items()}
         return len(fitting) if hits[self.language] == max(hits.values()) else 0
 
 

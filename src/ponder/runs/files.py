@@ -150,9 +150,7 @@ def disk_errors(path: Path, needed_bytes: int = 0) -> Iterator[None]:
             raise full from error
         if not isinstance(error, OSError):
             raise
-        raise ResourceError(
-            f"cannot write: {error.strerror or error}", where=str(path), fix=_fix(error)
-        ) from error
+        raise ResourceError(f"cannot write: {error.strerror or error}", where=str(path), fix=_fix(error)) from error
 
 
 def full_disk(error: Exception, path: Path, needed_bytes: int = 0) -> ResourceError | None:

@@ -46,9 +46,7 @@ def fingerprint(path: Path, known: Fingerprint | None = None) -> Fingerprint:
         stamp = digest_of([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
         if known is not None and known.stamp == stamp:
             return known
-        return Fingerprint(
-            digest=digest_of([(str(f.relative_to(path)), _file_digest(f)) for f in files]), stamp=stamp
-        )
+        return Fingerprint(digest=digest_of([(str(f.relative_to(path)), _file_digest(f)) for f in files]), stamp=stamp)
     except OSError as error:
         raise ResourceError(f"this input cannot be read: {error.strerror}", where=str(path)) from error
 

@@ -76,9 +76,7 @@ class Progress:
 class Log:
     """Says things to a person, a pipe or a program, and keeps the events in a journal."""
 
-    def __init__(
-        self, mode: Mode = "plain", *, stream: TextIO | None = None, journal: Journal | None = None
-    ) -> None:
+    def __init__(self, mode: Mode = "plain", *, stream: TextIO | None = None, journal: Journal | None = None) -> None:
         """Write to `stream` (default: as the module says), and every event to `journal`."""
         self.mode: Mode = mode
         self.journal = journal

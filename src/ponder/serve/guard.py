@@ -127,4 +127,3 @@ def _too_large(limits: Limits) -> Refusal:
 
 def _values(headers: list[tuple[bytes, bytes]], name: bytes) -> list[str]:
     return [value.decode("latin-1").strip() for key, value in headers if key.lower() == name]
-

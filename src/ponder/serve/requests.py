@@ -266,9 +266,7 @@ def _read(kind: type[Asked], body: bytes, model: str) -> Asked:
 def _json(body: bytes) -> Any:
     """JSON without its traps: NaN, infinite numbers, repeated keys, towers of brackets, half surrogates."""
     try:
-        found = json.loads(
-            body.decode("utf-8"), parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_unique
-        )
+        found = json.loads(body.decode("utf-8"), parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_unique)
         json.dumps(found, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         reason = f" ({error})" if isinstance(error, _NotOurs) else ""

@@ -73,11 +73,7 @@ class Answering:
                     watcher(progress, offset + start * samples, model=self.label),
                 )
             self.timing.append(self._timing(start, groups, used, sampler, size_of_model))
-            rows = [
-                row
-                for problem, group in zip(chunk, groups, strict=True)
-                for row in self._rows(problem, group)
-            ]
+            rows = [row for problem, group in zip(chunk, groups, strict=True) for row in self._rows(problem, group)]
             self.journal.append_all(rows)
             graded = [row["verdict"]["outcome"] for row in rows if row["verdict"]["outcome"] != Outcome.UNKNOWN]
             share = {"correct": round(graded.count(Outcome.CORRECT) / len(graded), 3)} if graded else {}

@@ -181,8 +181,10 @@ class Evaluate(Stage):
         return sides_of(list(self.models), self.budgets)
 
     def _sampling_of(self, side: Side) -> Sampling:
-        return self.sampling if side.budget is None else self.sampling.model_copy(
-            update={"max_thinking_tokens": side.budget}
+        return (
+            self.sampling
+            if side.budget is None
+            else self.sampling.model_copy(update={"max_thinking_tokens": side.budget})
         )
 
     @property
@@ -226,9 +228,7 @@ class Evaluate(Stage):
         }
         if self.protocol is not None:
             measured["protocol"] = described(self.protocol, tasks, self.sampling, self.samples)
-        inside = [
-            steps for task in tasks.values() if isinstance(steps := getattr(task, "max_steps", None), int)
-        ]
+        inside = [steps for task in tasks.values() if isinstance(steps := getattr(task, "max_steps", None), int)]
         models = [
             {
                 "label": side.label,
@@ -240,9 +240,7 @@ class Evaluate(Stage):
         identity = _digest([repr(sorted(measured.items()))])
         return {"id": identity, **measured, "inside_steps": min(inside, default=None), "models": models}
 
-    def _results(
-        self, folder: StageFolder, plan: Json, journals: Mapping[str, Journal], timing: Journal
-    ) -> Json:
+    def _results(self, folder: StageFolder, plan: Json, journals: Mapping[str, Journal], timing: Journal) -> Json:
         """Count everything from the journals, never from memory, so that a report can count it again."""
         answers = [answer for journal in journals.values() for answer in stored_answers(journal.rows())]
         models = add_percentiles(model_rows(answers), folder.read_json(HISTOGRAM))

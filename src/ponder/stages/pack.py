@@ -63,9 +63,7 @@ class Pack(Stage):
         """Write `pack.parquet`; a run that was killed repeats at most one chunk."""
         student = load_model(context.artefact(self._student(), "model"))
         path = traces_path(context, self.traces)
-        choice = Choice(
-            self.per_problem, False, self.max_tokens, self.decontaminate, self.benchmarks, self.wrong_too
-        )
+        choice = Choice(self.per_problem, False, self.max_tokens, self.decontaminate, self.benchmarks, self.wrong_too)
         found = learnable(read_traces(path), student.chat, choice, context, path)
         teacher = open_teacher(named(context, self.model), student)
         header = PackHeader(

@@ -79,9 +79,7 @@ class Shape(Record):
         attention.register()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = AutoModelForCausalLM.from_config(
-                config, attn_implementation=attention.NAME, dtype=torch.float32
-            )
+            model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME, dtype=torch.float32)
         model.get_input_embeddings().weight.data.mul_(self.embedding_std / config.initializer_range)
         return model
 

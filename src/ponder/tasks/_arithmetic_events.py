@@ -51,8 +51,12 @@ class Move:
     def apply(self, count: int) -> int:
         """The result, with `count` things so far."""
         left = count if self.left is None else self.left
-        return {"+": left + self.operand, "-": left - self.operand, "*": left * self.operand,
-                "/": left // self.operand}[self.operator]
+        return {
+            "+": left + self.operand,
+            "-": left - self.operand,
+            "*": left * self.operand,
+            "/": left // self.operand,
+        }[self.operator]
 
     def line(self, count: int) -> str:
         """The calculation written out."""

@@ -28,27 +28,54 @@ class Wording:
 
 
 SEEN_WORDING = Wording(
-    gains=(("finds", "finds {c}"), ("buys", "buys {c}"), ("gets", "gets {c} from {o}"), ("wins", "wins {c}"),
-           ("finds", "finds {c} in {l}"), ("buys", "buys {c} from {o}"), ("gets", "gets {c}"),
-           ("wins", "wins {c} in a game")),
-    losses=(("loses", "loses {c}"), ("sells", "sells {c}"), ("gives", "gives {c} to {o}"),
-            ("hands", "hands {c} to {o}"), ("loses", "loses {c} in {l}"), ("sells", "sells {c} to {o}"),
-            ("gives", "gives {c} away")),
+    gains=(
+        ("finds", "finds {c}"),
+        ("buys", "buys {c}"),
+        ("gets", "gets {c} from {o}"),
+        ("wins", "wins {c}"),
+        ("finds", "finds {c} in {l}"),
+        ("buys", "buys {c} from {o}"),
+        ("gets", "gets {c}"),
+        ("wins", "wins {c} in a game"),
+    ),
+    losses=(
+        ("loses", "loses {c}"),
+        ("sells", "sells {c}"),
+        ("gives", "gives {c} to {o}"),
+        ("hands", "hands {c} to {o}"),
+        ("loses", "loses {c} in {l}"),
+        ("sells", "sells {c} to {o}"),
+        ("gives", "gives {c} away"),
+    ),
     scales={
-        "twice": ("makes a good trade and has twice as many {t}", "now has twice as many {t} as before",
-                  "works hard and has twice as many {t}"),
-        "three times": ("makes a good trade and has three times as many {t}",
-                        "now has three times as many {t} as before"),
+        "twice": (
+            "makes a good trade and has twice as many {t}",
+            "now has twice as many {t} as before",
+            "works hard and has twice as many {t}",
+        ),
+        "three times": (
+            "makes a good trade and has three times as many {t}",
+            "now has three times as many {t} as before",
+        ),
         "half": ("gives half of the {t} to {o}", "loses half of the {t}", "sells half of the {t}"),
     },
     bags=("bags", "boxes"),
     connectives=("", "", "Then ", "Later ", "After that, ", "Next, "),
     starts=("{p} has {c}.", "{p} starts with {c}.", "At first {p} has {c}.", "In the morning {p} has {c}."),
     late_starts=("Before all this, {p} had {c}.", "{p} had {c} at the start."),
-    questions=("How many {t} does {p} have now?", "How many {t} does {p} have at the end?",
-               "How many {t} does {p} have after this?", "What is the final number of {t} that {p} has?"),
-    distractions=("{o} has {c}.", "{o} buys {d}.", "{p} also has {d}.", "{o} loses {d} in {l}.",
-                  "{p} goes to {l} with {o}."),
+    questions=(
+        "How many {t} does {p} have now?",
+        "How many {t} does {p} have at the end?",
+        "How many {t} does {p} have after this?",
+        "What is the final number of {t} that {p} has?",
+    ),
+    distractions=(
+        "{o} has {c}.",
+        "{o} buys {d}.",
+        "{p} also has {d}.",
+        "{o} loses {d} in {l}.",
+        "{p} goes to {l} with {o}.",
+    ),
     layouts=SEEN_LAYOUTS,
 )
 

@@ -13,9 +13,47 @@ from ponder.core.types import Outcome, Problem, Record, StepVerdict, Verdict
 from ponder.tasks._chains_wording import RELATIONS
 
 _FILLERS = frozenset(
-    ("a", "an", "and", "are", "at", "be", "by", "end", "ends", "finally", "get", "gets", "has", "have", "he",
-     "in", "is", "it", "note", "now", "on", "person", "place", "she", "stop", "stops", "that", "the", "then",
-     "there", "they", "thing", "to", "up", "was", "were", "will", "with", "you")
+    (
+        "a",
+        "an",
+        "and",
+        "are",
+        "at",
+        "be",
+        "by",
+        "end",
+        "ends",
+        "finally",
+        "get",
+        "gets",
+        "has",
+        "have",
+        "he",
+        "in",
+        "is",
+        "it",
+        "note",
+        "now",
+        "on",
+        "person",
+        "place",
+        "she",
+        "stop",
+        "stops",
+        "that",
+        "the",
+        "then",
+        "there",
+        "they",
+        "thing",
+        "to",
+        "up",
+        "was",
+        "were",
+        "will",
+        "with",
+        "you",
+    )
 )
 _WORDS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _ENTITY = r"(?:the )?[^\W\d_][\w'’-]*"

@@ -29,12 +29,13 @@ class Wording:
 
 SEEN_WORDING = Wording(
     frames=("{s}.", "{s}.", "{s}.", "In fact {s}.", "Surely {s}.", "Clearly {s}."),
-    together=("{a} is with {b}", "{a} is where {b} is", "{a} and {b} are together",
-              "{a} is in the same place as {b}"),
-    questions=("Check {h}. Which statements clash, or is all consistent?",
-               "Is there a clash about {h}? Name the statements that clash, or say consistent.",
-               "Start with {h}. Which statements clash? Say consistent if none do.",
-               "Can all that is said about {h} be true? If not, which statements clash?"),
+    together=("{a} is with {b}", "{a} is where {b} is", "{a} and {b} are together", "{a} is in the same place as {b}"),
+    questions=(
+        "Check {h}. Which statements clash, or is all consistent?",
+        "Is there a clash about {h}? Name the statements that clash, or say consistent.",
+        "Start with {h}. Which statements clash? Say consistent if none do.",
+        "Can all that is said about {h} be true? If not, which statements clash?",
+    ),
     places=("Nothing is in two places.", "A thing has only one place."),
     asides=("{o} is happy", "{o} is in {l}", "{o} has a new hat", "{o} likes {l}"),
     layouts=(
@@ -49,8 +50,10 @@ SEEN_WORDING = Wording(
 RENAMED_WORDING = Wording(
     frames=("You can see that {s}.", "It is certain that {s}.", "Note that {s}."),
     together=("{a} is beside {b}, in the same place", "{a} and {b} share one place"),
-    questions=("Follow what is told about {h}. Which statements cannot hold together? Else say consistent.",
-               "Somebody looks for a clash about {h}. What are the numbers, or is it consistent?"),
+    questions=(
+        "Follow what is told about {h}. Which statements cannot hold together? Else say consistent.",
+        "Somebody looks for a clash about {h}. What are the numbers, or is it consistent?",
+    ),
     places=("No object is ever in two places.",),
     asides=("{o} visits {l}", "{o} wears a coat"),
     layouts=(

@@ -54,9 +54,7 @@ class Layout(NamedTuple):
 
     def __str__(self) -> str:
         """As a person would say it."""
-        columns = [
-            f"{name} in {column!r}" for name, column in (("question", self.question), ("answer", self.answer))
-        ]
+        columns = [f"{name} in {column!r}" for name, column in (("question", self.question), ("answer", self.answer))]
         return ", ".join([self.format, *(text for text in columns if "None" not in text)])
 
 
@@ -94,9 +92,7 @@ def detect(columns: Collection[str], question: str | None, answer: str | None, w
     return layout_of(fits[0], columns, None, answer, where)
 
 
-def layout_of(
-    name: str, columns: Collection[str], question: str | None, answer: str | None, where: str
-) -> Layout:
+def layout_of(name: str, columns: Collection[str], question: str | None, answer: str | None, where: str) -> Layout:
     """The layout of a chosen format; only `qa` has columns to look for.
 
     Raises:
@@ -133,9 +129,7 @@ def _only(names: Sequence[str], columns: Collection[str], what: str, where: str)
         return found[0]
     listed = ", ".join(map(repr, found or sorted(columns)))
     raise DataError(
-        f"the {what} could be in {listed}"
-        if found
-        else f"no column looks like the {what}: there are {listed}",
+        f"the {what} could be in {listed}" if found else f"no column looks like the {what}: there are {listed}",
         where=where,
         fix=f"name it: {what}: COLUMN",
     )
@@ -154,9 +148,7 @@ def _completed(row: Json) -> tuple[str | tuple[Message, ...], str]:
     if isinstance(prompt, str) and isinstance(completion, str):
         return checked_text(prompt, "prompt"), checked_text(completion, "completion")
     if not isinstance(prompt, list) or not isinstance(completion, list):
-        raise BadRow(
-            f"'prompt' is {kind_of(prompt)}, 'completion' {kind_of(completion)}: want two texts or two lists"
-        )
+        raise BadRow(f"'prompt' is {kind_of(prompt)}, 'completion' {kind_of(completion)}: want two texts or two lists")
     turns, demonstration = _conversation([*prompt, *completion], "prompt + completion")
     if len(completion) != 1 or demonstration is None:
         raise BadRow("the field 'completion' is not one assistant's turn")

@@ -30,40 +30,59 @@ class Wording:
 
 
 SEEN_WORDING = Wording(
-    facts=("{p} is {a}.", "We know that {p} is {a}.", "It is true that {p} is {a}.",
-           "Everybody knows that {p} is {a}."),
-    rules=("Everyone who is {a} is {b}.", "If someone is {a}, they are {b}.", "Whoever is {a} is {b}.",
-           "Anyone who is {a} is also {b}."),
+    facts=(
+        "{p} is {a}.",
+        "We know that {p} is {a}.",
+        "It is true that {p} is {a}.",
+        "Everybody knows that {p} is {a}.",
+    ),
+    rules=(
+        "Everyone who is {a} is {b}.",
+        "If someone is {a}, they are {b}.",
+        "Whoever is {a} is {b}.",
+        "Anyone who is {a} is also {b}.",
+    ),
     plain_rules=("All {a} people are {b}.", "{a} people are {b}."),
     exclusions=("Nobody who is {a} is {b}.", "No {a} person is {b}."),
     questions={
-        "follows": ("Which one is true of {p}: {options}?", "Which of these follows about {p}: {options}?",
-                    "What must {p} be: {options}?",
-                    "Only one of these follows about {p}: {options}. Which one?"),
-        "fails": ("Which of these does not follow about {p}: {options}?",
-                  "One of these does not follow about {p}: {options}. Which one?",
-                  "What can we not conclude about {p}: {options}?"),
-        "last": ("What is the last thing that follows about {p}?", "What do we learn last about {p}?",
-                 "Go from rule to rule. What do we conclude last about {p}?",
-                 "What is the last thing we can conclude about {p}?"),
+        "follows": (
+            "Which one is true of {p}: {options}?",
+            "Which of these follows about {p}: {options}?",
+            "What must {p} be: {options}?",
+            "Only one of these follows about {p}: {options}. Which one?",
+        ),
+        "fails": (
+            "Which of these does not follow about {p}: {options}?",
+            "One of these does not follow about {p}: {options}. Which one?",
+            "What can we not conclude about {p}: {options}?",
+        ),
+        "last": (
+            "What is the last thing that follows about {p}?",
+            "What do we learn last about {p}?",
+            "Go from rule to rule. What do we conclude last about {p}?",
+            "What is the last thing we can conclude about {p}?",
+        ),
     },
-    asides=("{o} is in {l}.", "{p} was in {l} before.", "{o} and {p} are friends.", "{p} has a book.",
-            "{o} is {t}."),
+    asides=("{o} is in {l}.", "{p} was in {l} before.", "{o} and {p} are friends.", "{p} has a book.", "{o} is {t}."),
     layouts=SEEN_LAYOUTS,
 )
 
 RENAMED_WORDING = Wording(
     facts=("One thing is certain: {p} is {a}.", "{p} has always been {a}."),
-    rules=("A person who is {a} is always {b}.", "People who are {a} are always {b}.",
-           "Those who are {a} are {b} as well."),
+    rules=(
+        "A person who is {a} is always {b}.",
+        "People who are {a} are always {b}.",
+        "Those who are {a} are {b} as well.",
+    ),
     plain_rules=("Every {a} person is {b}.", "Being {a} means being {b}."),
     exclusions=("You never find a {a} person who is {b}.",),
     questions={
-        "follows": ("Pick what holds for {p}: {options}.",
-                    "Can you say which of these {p} has to be: {options}?"),
+        "follows": ("Pick what holds for {p}: {options}.", "Can you say which of these {p} has to be: {options}?"),
         "fails": ("Pick what need not hold for {p}: {options}.",),
-        "last": ("Apply the rules to {p} until no rule is left. What is the last result?",
-                 "Which trait of {p} is found last by the rules?"),
+        "last": (
+            "Apply the rules to {p} until no rule is left. What is the last result?",
+            "Which trait of {p} is found last by the rules?",
+        ),
     },
     asides=("{o} likes {l}.", "{p} has a friend called {o}.", "{o} knows {p}."),
     layouts=HELD_OUT_LAYOUTS,

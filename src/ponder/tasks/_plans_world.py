@@ -74,9 +74,7 @@ class World(Record):
     @property
     def canonical(self) -> str:
         """What the world says, whatever the order of telling."""
-        offers = sorted(
-            f"{offer.person}:{'+'.join(sorted(offer.takes))}>{offer.gives}" for offer in self.offers
-        )
+        offers = sorted(f"{offer.person}:{'+'.join(sorted(offer.takes))}>{offer.gives}" for offer in self.offers)
         stock = "+".join(sorted(self.stock))
         return f"plans|{self.hero}|{stock}|{';'.join(offers)}|{'>'.join(self.done)}|{self.goal}|{self.limit}"
 

@@ -128,9 +128,7 @@ class Skill(Record, ABC):
         return range(low, high + 1)
 
     def _style(self, split: str) -> Style:
-        return Style(
-            words=HELD_OUT if split == "renamed" else SEEN, distractors=3 if split == "distracted" else 0
-        )
+        return Style(words=HELD_OUT if split == "renamed" else SEEN, distractors=3 if split == "distracted" else 0)
 
     def _problem(self, split: str, seed: int, index: int, draft: Draft, steps: int) -> Problem:
         return Problem(

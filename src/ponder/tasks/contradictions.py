@@ -123,9 +123,7 @@ _TAIL = (
 )
 _LINES = (
     re.compile(r"^(?P<cited>[^(\[]+) [(\[](?:statement )?#?(?P<number>\d{1,3})[)\]]?" + _TAIL),
-    re.compile(
-        r"^(?:statement )?[#(\[]*(?P<number>\d{1,3})[)\]]*[:.]? (?:says )?(?:that )?(?P<cited>.+?)" + _TAIL
-    ),
+    re.compile(r"^(?:statement )?[#(\[]*(?P<number>\d{1,3})[)\]]*[:.]? (?:says )?(?:that )?(?P<cited>.+?)" + _TAIL),
 )
 """A statement's number behind what it says, or in front of it."""
 LONGEST_LINE = 300

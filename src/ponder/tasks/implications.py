@@ -95,9 +95,7 @@ class ImplicationsVerifier:
 
 _QUALITY = r"(?:also )?(?P<quality>(?:not )?[a-z-]+)"
 _SAID = re.compile(rf"^(?:that )?(?:(?P<who>[a-z]+) (?:is|must be) )?{_QUALITY}$")
-_SO = re.compile(
-    r"^(?:since |because |as )?(?P<premise>.+?),? (?:so|therefore|thus|hence) (?P<conclusion>.+)$"
-)
+_SO = re.compile(r"^(?:since |because |as )?(?P<premise>.+?),? (?:so|therefore|thus|hence) (?P<conclusion>.+)$")
 _BECAUSE = re.compile(r"^(?P<conclusion>.+?),? (?:because|since|as) (?P<premise>.+)$")
 _JUDGED = re.compile(rf"^{_QUALITY} (?P<how>follows|does not(?: follow)?)$")
 _PRONOUNS = frozenset({"he", "she", "they", "it"})

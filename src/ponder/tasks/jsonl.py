@@ -74,9 +74,7 @@ class Jsonl(Record):
         if split not in self.splits:
             raise ConfigurationError(f"task {self.name!r} has no split {split!r}", fix="choose train or test")
         own_file = self.test_path is not None
-        report = RowReport(
-            self.test_path if self.test_path and split == "test" else self.path, self.on_bad_row
-        )
+        report = RowReport(self.test_path if self.test_path and split == "test" else self.path, self.on_bad_row)
         tested = self._questions(self.test_path) if self.test_path and split == "train" else frozenset[int]()
 
         def belongs(key: int) -> bool:
@@ -99,9 +97,7 @@ class Jsonl(Record):
         for column in (self.question, self.answer, self.solution, self.id):
             if column is not None and column not in columns:
                 listed = ", ".join(map(repr, sorted(columns)))
-                raise DataError(
-                    f"there is no column {column!r}", where=where, fix=f"the columns are {listed}"
-                )
+                raise DataError(f"there is no column {column!r}", where=where, fix=f"the columns are {listed}")
         if self.format == "auto":
             found = detect(columns, self.question, self.answer, where)
             _log.info("%s: read as %s", path, found)

@@ -19,9 +19,7 @@ MAX_CHARACTERS = 10_000
 """A longer text is not compared."""
 _FULL_WIDTH = {0xFEE0 + code: code for code in range(0x21, 0x7F)}
 _AROUND = " .,:;*_`\"'“”‘’«»"
-_WRAPPED = re.compile(
-    r"\\(?:text|textbf|mathrm|mathbf|mbox)\s?\{([^{}]*)\}|\(([^()]*)\)|\$([^$]*)\$", re.DOTALL
-)
+_WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s?\{([^{}]*)\}|\(([^()]*)\)|\$([^$]*)\$", re.DOTALL)
 
 
 def exact(problem: Problem, response: str) -> Verdict:

@@ -68,10 +68,7 @@ _CURRENCIES = (
     (re.compile(r"(-?)\s?\\\$"), r" dollar \1"),
     (re.compile(r"\$([^$]*)\$"), r" \1 "),  # what is left in pairs delimits maths
     (re.compile(r"(-?)\s?\$"), r" dollar \1"),
-    *(
-        (re.compile(rf"(-?)\s?{sign}"), rf" {name} \1")
-        for sign, name in (("€", "euro"), ("£", "pound"), ("¥", "yen"))
-    ),
+    *((re.compile(rf"(-?)\s?{sign}"), rf" {name} \1") for sign, name in (("€", "euro"), ("£", "pound"), ("¥", "yen"))),
 )
 _THOUSANDS = re.compile(r"(?<![0-9.,(\[{])[1-9][0-9]{0,2}(?:(?:,[0-9]{3})+|(?: [0-9]{3})+)(?![0-9]|,[0-9])")
 _NUMBER = re.compile(
@@ -91,9 +88,7 @@ _LONE_LETTER = re.compile(r"(?<![A-Za-z'])[A-Za-z](?![A-Za-z'])")
 _LETTERS_BEFORE = frozenset("aAI")
 _LETTERS_AFTER = frozenset("aAIgmslLhVWJNCF")
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_HEDGED = re.compile(
-    r"\b(?:or|either|neither|nor|maybe|perhaps|possibly|might|between|versus|vs)\b", re.IGNORECASE
-)
+_HEDGED = re.compile(r"\b(?:or|either|neither|nor|maybe|perhaps|possibly|might|between|versus|vs)\b", re.IGNORECASE)
 _DENIED = re.compile(r"\b(?:not|never|cannot|wrong|incorrect)\b|n't\b", re.IGNORECASE)
 _ALTERED = re.compile(
     r"""[<>≤≥≠±!\\]\s?[0-9]|[0-9]\s?(?:!|\.\.|…|squared\b|cubed\b|')|≠|\\ne

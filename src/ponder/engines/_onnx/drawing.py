@@ -23,9 +23,7 @@ NEVER = -1e9
 """Logit of a token that was not chosen."""
 
 
-def grow(
-    model: genai.Model, texts: Texts, rows: Sequence[Row], sampling: Sampling, ending: int
-) -> Iterator[int]:
+def grow(model: genai.Model, texts: Texts, rows: Sequence[Row], sampling: Sampling, ending: int) -> Iterator[int]:
     """Draw all rows to their ends; yields the number of unfinished ones after every token.
 
     Prompts of different lengths are filled up on the right: filled up on the left the library computes other logits

@@ -91,7 +91,7 @@ def kind_of(status: int, code: str) -> Kind:
 def failure_of(status: int, body: bytes, wait: float | None = None) -> RequestFailure:
     """The failure that a reply with an error status, or with an `error` in its body, stands for."""
     error = error_in(parsed(body))
-    text, code = (error if error else (body[:2000].decode("utf-8", "replace"), ""))
+    text, code = error if error else (body[:2000].decode("utf-8", "replace"), "")
     code_status = int(code) if code.isdigit() and len(code) == 3 else 0
     if status < 400 and not (300 <= status < 400):  # an error under a good status: its own code says which
         status = code_status or _status_of(code)

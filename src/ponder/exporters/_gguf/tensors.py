@@ -77,9 +77,7 @@ def _layer(shape: Shape, layer: int, form: str) -> Iterator[Entry]:
             yield _entry(shape, f"{here}self_attn.{source}_proj.bias", f"{there}{name}.bias", (size,), form)
 
 
-def _entry(
-    shape: Shape, source: str, name: str, size: tuple[int, ...], form: str, rotated_heads: int = 0
-) -> Entry:
+def _entry(shape: Shape, source: str, name: str, size: tuple[int, ...], form: str, rotated_heads: int = 0) -> Entry:
     if len(size) == 1:
         return Entry(source, name, size, Kind.F32)
     wanted = kind_of(form, name, shape.layers, shape.heads // shape.kv_heads, shape.tied)

@@ -81,9 +81,7 @@ def model_for_probe(source: Source, share: float = 1.0) -> LoadedModel | None:
     attention.register()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(
-            source.config, attn_implementation=attention.NAME, dtype=torch.float32
-        )
+        model = AutoModelForCausalLM.from_config(source.config, attn_implementation=attention.NAME, dtype=torch.float32)
     return LoadedModel(model.eval(), chat, folder)
 
 
@@ -183,9 +181,7 @@ def _computed(source: Source, wanted: Wanted, rows: int, prompts: list[int]) -> 
     )
 
 
-def _asked_elsewhere(
-    context: Context, source: Source, wanted: Wanted, rows: int, refusals: Refusals
-) -> Answered:
+def _asked_elsewhere(context: Context, source: Source, wanted: Wanted, rows: int, refusals: Refusals) -> Answered:
     sheet, most = context.outlook.sheet, wanted.sampling.max_new_tokens
     prompts = _prompt_lengths(wanted, None)
     known = solution_lengths(list(wanted.problems), None, most)

@@ -204,9 +204,7 @@ def _counted(path: Path, per_problem: int | None, most: int) -> Found:
     return Found(exact, tuple(sample), rows, f"{count:,} of {rows:,} traces can be learnt, benchmarks not looked at")
 
 
-def _probe(
-    stage: Distill, context: Context, loaded: LoadedModel | None, sample: tuple[Trace, ...]
-) -> Trained | None:
+def _probe(stage: Distill, context: Context, loaded: LoadedModel | None, sample: tuple[Trace, ...]) -> Trained | None:
     assert loaded is not None
     sft = load_plugin("objectives", "sft")()
     traces = [encoded(trace, loaded.chat, answers_only=stage.answers_only) for trace in sample]

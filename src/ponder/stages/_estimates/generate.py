@@ -43,9 +43,7 @@ TRACE_MEMORY = 6_000
 def estimate_generate(stage: Generate, context: Context) -> Estimate:
     """Every teacher on the stage's problems, and what of it can be learnt."""
     account = Account()
-    tasks, problems = asked_problems(
-        account, context, stage, total=stage.problems, decontaminate=stage.decontaminate
-    )
+    tasks, problems = asked_problems(account, context, stage, total=stage.problems, decontaminate=stage.decontaminate)
     names = named_models(stage.model)
     account.rows = problems * stage.samples * len(names)
     sample, texts, lengths = _sample(stage, context, tasks), [], []

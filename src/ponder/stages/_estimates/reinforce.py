@@ -154,9 +154,7 @@ def _made_up(problem: Problem, prompt: tuple[int, ...], length: int, *, right: b
     """A completion of a length: what it says does not matter for how long learning from it takes."""
     tokens = tuple(prompt[i % len(prompt)] for i in range(length))
     usage = Usage(prompt_tokens=len(prompt), completion_tokens=length)
-    completion = Completion(
-        text="", prompt_tokens=prompt, tokens=tokens, logprobs=(-1.0,) * length, usage=usage
-    )
+    completion = Completion(text="", prompt_tokens=prompt, tokens=tokens, logprobs=(-1.0,) * length, usage=usage)
     verdict = Verdict.correct() if right else Verdict.wrong()
     return Trace(problem=problem, completion=completion, verdict=verdict, parts={"reward": float(right)})
 

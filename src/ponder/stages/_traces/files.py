@@ -131,4 +131,3 @@ def check_suffix(path: Path, allowed: Sequence[str] = SUFFIXES) -> None:
         raise ConfigurationError(
             f"the name ends in {path.suffix or 'nothing'}", where=str(path), fix=f"end it in {' or '.join(allowed)}"
         )
-

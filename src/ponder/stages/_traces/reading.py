@@ -165,9 +165,7 @@ def _response(problem: Problem, text: str, *, cut: bool = False) -> Response:
     return Response(problem, Completion(text=changed, finish=finish, raw=None if changed == text else text))
 
 
-def _problem(
-    prompt: str | tuple[Message, ...], answer: JsonValue, row: Json, task: str, line: int
-) -> Problem:
+def _problem(prompt: str | tuple[Message, ...], answer: JsonValue, row: Json, task: str, line: int) -> Problem:
     """A problem that is named by its question, so that several responses to it are one problem's."""
     own = next((str(row[name])[:200] for name in IDS if isinstance(row.get(name), str | int)), None)
     key = Draft(line, prompt, answer, None, {}).key
