@@ -39,7 +39,7 @@ pytest.importorskip("xllamacpp")
 gguf = pytest.importorskip("gguf")
 
 QUICK = ("--limit", "6", "--set", "texts=400", "--set", "tokens=150", "--set", "bounds.problems=30",
-         "--set", "bounds.accuracy_loss=0.5", "--set", "max_new_tokens=200")  # fmt: skip
+         "--set", "bounds.accuracy_loss=0.5", "--set", "max_new_tokens=200", "--set", "weighed_by=16")  # fmt: skip
 """Few problems: these tests are about the gate's working, not about a model."""
 
 
