@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from safetensors.numpy import save_file
 
-from ponder.core.errors import ConfigurationError, Interrupted
+from ponder.core.errors import ConfigurationError, DataError, Interrupted
 from ponder.core.protocols import Watch
 from ponder.core.seeds import python_rng
 from ponder.core.types import (
@@ -364,7 +364,7 @@ def test_footprint_reads_headers_only(tmp_path: Path) -> None:
     assert size.parameters == 24 and size.disk_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
     assert footprint(tmp_path / "config.json").parameters is None
     (tmp_path / "bad.safetensors").write_bytes(b"\xff" * 40)
-    with pytest.raises(ValueError, match="not a safetensors"):
+    with pytest.raises(DataError, match="safetensors"):
         footprint(tmp_path)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import platform
 import re
@@ -16,10 +14,9 @@ from types import TracebackType
 from typing import NamedTuple
 
 from ponder.core.types import Json
+from ponder.models.safe_header import read_safe_header
 
 PACKAGES = ("ponder", "torch", "transformers", "tokenizers", "numpy", "pyarrow")
-MAX_HEADER_BYTES = 100_000_000
-"""Limit of the safetensors format for the header of one file."""
 
 
 class Footprint(NamedTuple):
@@ -59,26 +56,13 @@ def footprint(folder: Path) -> Footprint:
     """Parameters and bytes of a model folder; a single file counts by itself.
 
     Raises:
-        ValueError: If a safetensors file has no readable header.
+        DataError: If a safetensors file has no proper header.
+        ResourceError: If it cannot be read.
     """
     files = [folder] if folder.is_file() else [path for path in folder.rglob("*") if path.is_file()]
     weights = [path for path in files if path.suffix == ".safetensors"]
-    parameters = sum(count_parameters(path) for path in weights) if weights else None
-    return Footprint(parameters, sum(path.stat().st_size for path in files))
-
-
-def count_parameters(weights: Path) -> int:
-    """Numbers in one safetensors file, read from its header alone.
-
-    Raises:
-        ValueError: If the header cannot be read.
-    """
-    with weights.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > min(MAX_HEADER_BYTES, weights.stat().st_size):
-            raise ValueError(f"{weights} is not a safetensors file: its header claims {length} bytes")
-        header = json.loads(file.read(length))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    counts = [tensor.numbers for path in weights for tensor in read_safe_header(path).values()]
+    return Footprint(sum(counts) if weights else None, sum(path.stat().st_size for path in files))
 
 
 def peak_memory_bytes() -> int:
