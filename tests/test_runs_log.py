@@ -117,9 +117,13 @@ def test_durations() -> None:
     assert [duration(s) for s in (0.04, 59.94, 185, 7830)] == ["0.0 s", "59.9 s", "3 min 05 s", "2 h 10 min"]
 
 
-def test_the_first_signal_asks_and_the_second_insists() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        before = signal.getsignal(number)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_asks_and_the_second_insists(number: signal.Signals) -> None:
+    def here(*_: object) -> None:  # and not what this process began with: under nohup it ignores SIGHUP
+        raise AssertionError(number)
+
+    before = signal.signal(number, here)
+    try:
         with listening():
             assert not stop_requested()
             signal.raise_signal(number)  # to this thread: one for the process may arrive a little later
@@ -129,7 +133,9 @@ def test_the_first_signal_asks_and_the_second_insists() -> None:
             assert caught.value.exit_code == 4
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(number)
-        assert not stop_requested() and signal.getsignal(number) == before
+        assert not stop_requested() and signal.getsignal(number) is here
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_run_under_nohup_ignores_the_hang_up() -> None:
