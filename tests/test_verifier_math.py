@@ -212,6 +212,8 @@ HOSTILE = {
     "expansion": "(a+b+c+d+f)^{50}",
     "products of sums": "*".join(["(a+b+c+d+f+g+h+j)"] * 60),
     "matrices": r"\begin{pmatrix}1&2\\3&x\end{pmatrix}" * 60,
+    "words in a matrix": r"\begin{pmatrix}1 or 2 \\ 3 and 4\end{pmatrix}",
+    "or in a matrix without an end": r"or\begin{pmatrix}\\or\begin{pmatrix}",
     "integral": r"\int_0^\infty e^{-x^2}\sin(x^3) dx",
     "sines": "+".join(rf"\sin({number}x)^{{{number}}}" for number in range(1, 60)),
     "radicals": r"\sqrt[3]{2+\sqrt{5}}+\sqrt[3]{2-\sqrt5}+x-x+1",

@@ -348,6 +348,10 @@ HOSTILE = {
     "short dashes": "-" * 1990,
     "short words": "a " * 990,
     "short units": "1 " + "m/" * 900,
+    "a long word behind": "The answer is 3 " + "a" * 1500 + "_",
+    "a long word before": "The answer is " + "a" * 1500 + "| 3",
+    "joined words": "The answer is 3 " + "a-" * 700 + "_",
+    "an or in a matrix": r"The answer is \begin{pmatrix}1 or 2\end{pmatrix}",
 }
 
 

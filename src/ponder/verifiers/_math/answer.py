@@ -295,6 +295,8 @@ class Answers(Expressions):
             self.at += 1
             if self.peek().kind == "-" and self.peek(1).kind in ("word", "letter") and not self.peek(1).spaced:
                 self.at += 1
+        if not words:  # `and` or `or` where something should stand
+            raise Unreadable("not mathematics")
         low = [word.lower() for word in words]
         if self.peek().kind in (END.kind, ",", ";", "and", "or", ".", ")", "]", "}", "}}", "?", ":", "&", "row", "end"):
             return _in_words(words)
