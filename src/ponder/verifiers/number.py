@@ -81,10 +81,11 @@ _NUMBER = re.compile(
         )""",
     re.VERBOSE,
 )
-_WORD = r"[A-Za-zÀ-ÖØ-öø-ÿ]++(?:[-'][A-Za-zÀ-ÖØ-öø-ÿ]++)*+"
-"""Possessive: a word that is given back letter by letter can be cut in 2^n ways, which would hang whoever judges it."""
-_BEFORE = re.compile(rf"(?:\s|{_WORD}|[.,:;!?\"()#])*+")
-_AFTER = re.compile(rf"(?:\s|{_WORD}|(?<=[A-Za-z])[²³]|/(?=\s?[A-Za-z])|[.,:;!?\"()%])*+")
+_LETTERS = r"[A-Za-zÀ-ÖØ-öø-ÿ]+(?![A-Za-zÀ-ÖØ-öø-ÿ])"
+"""As many as there are: letters that could be cut anywhere would be tried in 2^n ways, and hang whoever judges them."""
+_WORD = rf"{_LETTERS}(?:[-']{_LETTERS})*"
+_BEFORE = re.compile(rf"(?:\s|{_WORD}|[.,:;!?\"()#])*")
+_AFTER = re.compile(rf"(?:\s|{_WORD}|(?<=[A-Za-z])[²³]|/(?=\s?[A-Za-z])|[.,:;!?\"()%])*")
 _LONE_LETTER = re.compile(r"(?<![A-Za-z'])[A-Za-z](?![A-Za-z'])")
 _LETTERS_BEFORE = frozenset("aAI")
 _LETTERS_AFTER = frozenset("aAIgmslLhVWJNCF")
