@@ -222,6 +222,13 @@ def _unknown(*_: object, **__: object) -> None:
     raise socket.gaierror(-2, "Name or service not known")
 
 
+def test_a_piece_of_a_reply_waits_for_no_acknowledgement() -> None:
+    with bind("127.0.0.1", 0, False) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_addresses_that_others_reach_need_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     for host in ("0.0.0.0", "::", ""):
         with pytest.raises(ConfigurationError, match="needs a key"):
