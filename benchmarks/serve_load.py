@@ -1,8 +1,8 @@
 """Two servers under load: Ponder's and llama.cpp's own, the same model, questions and threads.
 
 Greedy answers of pocket-teacher to questions of the six skills, asked by 1, 8 and 32 clients that each wait for one
-answer before they ask again. llama.cpp has a slot for every client, and the model as f32 or as q8_0. In the cases named
-`gguf` Ponder's server has llama.cpp behind it, and serves the same q8_0 file.
+answer before they ask again, and never the same question twice. llama.cpp has a slot for every client, and the model
+as f32 or as q8_0. In the cases named `gguf` Ponder's server has llama.cpp behind it, and serves the same q8_0 file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def measure(name: str, asked: Namespace, folder: Path) -> Json:
     served = {"form": case["form"]} if "form" in case else {}
     forms = (case["form"],) if served else FORMS
     gguf = {form: str(_exported(form, folder)) for form in forms}
-    problems = list(draw_problems(open_tasks(["skills"]), "test", case["requests"], 0))
+    problems = list(draw_problems(open_tasks(["skills"]), "test", case["requests"] * (asked.pairs + 1), 0))
     texts = [problem.messages[-1].content for problem in problems]
     plan = {**case, "model": MODEL, "gguf": gguf, "texts": texts, "max_tokens": MAX_TOKENS, "context": CONTEXT}
     own = Side("ponder", "serve_ponder", settings={"threads": threads, **served})

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
+from itertools import islice
 from threading import local
 from typing import Any
 
@@ -19,17 +20,19 @@ class Clients:
         clients: That ask at the same time.
         model: What the server calls it.
         max_tokens: Of an answer.
+        texts: Questions, enough for every turn: one that comes again would be in a server's cache of prompts.
     """
 
-    def __init__(self, port: int, clients: int, model: str, max_tokens: int) -> None:
+    def __init__(self, port: int, clients: int, model: str, max_tokens: int, texts: Sequence[str]) -> None:
         """Connect when the first question is asked."""
+        self._texts = iter(texts)
         self._port, self._model, self._max_tokens = port, model, max_tokens
         self._own = local()
         self._pool = ThreadPoolExecutor(clients)
 
-    def ask_all(self, texts: Sequence[str]) -> dict[str, Any]:
-        """Ask every question once, greedily; tokens of all answers, and the seconds that each was waited for."""
-        found = list(self._pool.map(self._ask, texts))
+    def ask(self, count: int) -> dict[str, Any]:
+        """Ask the next so many questions, greedily; tokens of all answers, and the seconds that each was waited for."""
+        found = list(self._pool.map(self._ask, islice(self._texts, count)))
         waited = sorted(seconds for _, seconds in found)
         return {
             "count": sum(tokens for tokens, _ in found),

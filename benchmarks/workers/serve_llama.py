@@ -26,10 +26,10 @@ def main() -> None:
     server = xllamacpp.Server(params)
     port = urlsplit(server.listening_address).port
     assert port is not None
-    clients = Clients(port, plan["clients"], "model", plan["max_tokens"])
+    clients = Clients(port, plan["clients"], "model", plan["max_tokens"], plan["texts"])
 
     def work() -> dict[str, Any]:
-        return clients.ask_all(plan["texts"])
+        return clients.ask(plan["requests"])
 
     take_turns(work, "xllamacpp")
 

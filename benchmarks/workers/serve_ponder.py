@@ -21,10 +21,10 @@ def main() -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | threads) as server:
         assert server.stdout is not None
         port = int(server.stdout.readline().rpartition(":")[2].partition("/")[0])
-        clients = Clients(port, plan["clients"], "model", plan["max_tokens"])
+        clients = Clients(port, plan["clients"], "model", plan["max_tokens"], plan["texts"])
 
         def work() -> dict[str, Any]:
-            return {**clients.ask_all(plan["texts"]), "server_bytes": peak(server.pid)}
+            return {**clients.ask(plan["requests"]), "server_bytes": peak(server.pid)}
 
         take_turns(work, "ponder", "torch")
         server.terminate()
